@@ -30,6 +30,7 @@ Public modules:
 Private:
 
     cli/         the command line
+    monitoring/  health and metrics by HTTP, in a process of its own
     control/     status, stop and audit, from outside of a pool
     pool/        the processes of one host
     intake/      the front end, which only enqueues
@@ -45,8 +46,8 @@ Private:
     storage_faults  what the filesystem refuses, as errors; the base of all errors; queue_errors: of queues and entries
     untrusted    small files of unknown content; digest, units, backoff, version: small things that all use
 
-Imports point down: cli > the public modules > control > pool > intake > handling > message > matching > doctor > host >
-maildir > logs > events, log_context > errors and the small modules.
+Imports point down: cli, monitoring > the public modules > control > pool > intake > handling > message > matching >
+doctor > host > maildir > logs > events, log_context > errors and the small modules.
 """
 
 from __future__ import annotations

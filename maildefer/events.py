@@ -94,8 +94,8 @@ EVENTS: Final[dict[str, str]] = {
     "worker.died": "a worker died",
     "worker.timed_out": "a handler exceeded its time limit; its worker was killed",
     "worker.recycled": "a worker is replaced, for its memory, a lack of memory or descriptors, or an error of ours",
-    "child.started": "a keeper, a scout or an intake process has started",
-    "child.died": "a keeper, a scout or an intake process died",
+    "child.started": "a keeper, a scout, an intake process or a monitor has started",
+    "child.died": "a keeper, a scout, an intake process or a monitor died",
     "child.misbehaved": "a child sent an invalid message or report; it is killed and replaced",
     "request.received": "another host left a request in the queue",
     "intake.listening": "the front end accepts connections",
@@ -106,6 +106,8 @@ EVENTS: Final[dict[str, str]] = {
     "intake.cramped": "the process may not open the files that its limit of connections needs, or can open none now",
     "intake.closed": "the queue takes no mail for now (452): its backlog or the free space has reached its limit",
     "intake.opened": "the queue takes mail again",
+    "monitor.listening": "health and metrics are answered for by HTTP",
+    "monitor.failed": "the address of health_config can't be listened on; the pool goes on without it",
     "policy.failed": "a policy raised an exception, crashed or took too long; the recipient was refused for now",
     "route.slow": "a route took too long to say whether it matches; recipients are no longer checked against it",
     "answer.withheld": "an answer to an automatic message was not sent; with the sign by which it was known for one",
@@ -122,7 +124,7 @@ _ERRORS: Final = frozenset(
 )
 _WARNINGS: Final = frozenset(
     "claim.lost claim.reclaimed clock.differs entry.unreadable intake.closed intake.cramped intake.stale lease.fenced"
-    " pool.throttled queue.paused queue.unsafe route.slow settle.delayed worker.timed_out".split()
+    " monitor.failed pool.throttled queue.paused queue.unsafe route.slow settle.delayed worker.timed_out".split()
 )
 
 _format: Format = "logfmt"

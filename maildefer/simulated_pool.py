@@ -25,6 +25,7 @@ from maildefer.handling.calls.step import use_middleware
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import Outcome
 from maildefer.handling.project import settings
+from maildefer.handling.project.setting_place import place as place_of
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.tasks.task import Task
 from maildefer.host.identity import this_host
@@ -167,7 +168,7 @@ class SimulatedPool:
         found = self._queues.get(next(iter(self._queues)) if name is None else name)
         if found is None:
             place = os.path.join(settings.project(), str(name))
-            raise QueueUnlisted(place, settings.place(self._module, "queues"), str(name))
+            raise QueueUnlisted(place, place_of(self._module, "queues"), str(name))
         return found
 
     def _datetimes(self) -> list[tuple[Any, str, Any]]:

@@ -44,7 +44,8 @@ def why_unready(status: Status) -> list[str]:
         found.append("it is paused")
     if status.get("workers") is not None and not any(map(_is_up, objects(status["workers"]))):
         found.append("no worker is up yet")
-    found += [why for group in objects(status.get("front_end_groups")) if (why := why_down(group))]
+    groups = objects(status.get("front_end_groups"))
+    found += [why for group in groups if group.get("kind") != "monitor" and (why := why_down(group))]
     for queue in objects(status.get("queues")):
         if queue.get("paused_everywhere") and not status.get("paused"):
             found.append(f"{queue.get('queue')}: paused on all hosts by an operator")
@@ -65,7 +66,7 @@ def why_degraded(status: Status) -> list[str]:
     found += [
         why
         for group in objects(status.get("front_end_groups"))
-        if group.get("deaths") and (why := why_down(group))
+        if (group.get("deaths") or group.get("error")) and (why := why_down(group))
     ]
     for front_end in objects(status.get("front_ends")):
         for name, reason in shortages(front_end).items():
@@ -85,11 +86,14 @@ def why_queue_degraded(queue: Status, *, starts: bool = False) -> list[str]:
 def why_down(group: Status) -> str:
     """The reason for which the front ends of one kind take no mail, or soon will not; empty if they do."""
     deaths, up = int(_number(group, "deaths")), int(_number(group, "up"))
-    what = f"its front end {group.get('kind')} {group.get('address') or ''}".rstrip()
+    word = "" if group.get("kind") == "monitor" else "front end "
+    what = f"its {word}{group.get('kind')} {group.get('address') or ''}".rstrip()
     if deaths >= _MANY_DEATHS:
         pause = _number(group, "throttled_seconds")
         then = f", and is started again in {pause:.0f} s" if pause else ""
         return f"{what} has died {deaths} times in a row{then}: its log tells why"
+    if error := group.get("error"):
+        return f"{what}: {error}"
     if _number(group, "wanted") and not up:
         return f"{what} is not up"
     return ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from maildefer.control import pidfile_proof
+from maildefer.control.health import Judge
 from maildefer.control.requests import LiveLease, Verb, read_leases
 from maildefer.errors import MaildeferError, NotRunning, PidFileUnusable
 from maildefer.host import pidfile as pidfiles
@@ -214,6 +215,17 @@ def ask_process(record: RuntimeRecord, seconds: float = 2.0) -> LocalStatus:
         return LocalStatus(record=record, status=None, problem=problem)
     except (OSError, ValueError) as fault:
         return LocalStatus(record=record, status=None, problem=str(fault))
+
+
+def problems_of(answer: object, judge: Judge) -> list[str]:
+    """What is wrong with a process by its answer, which may be no LocalStatus: a call that took too long, or failed."""
+    if answer is None:
+        return ["nothing runs with this pid file"]
+    if not isinstance(answer, LocalStatus):
+        return ["no answer in time: it is stopped, or hangs"]
+    if answer.record.status_socket is None:  # it answers no questions, and need not
+        return []
+    return [answer.problem] if answer.status is None else judge(answer.status)
 
 
 def local_status(host: HostIdentity | None = None, seconds: float = 2.0) -> list[LocalStatus]:

@@ -25,7 +25,8 @@ from maildefer.handling.limits.limit import LimitUse, limits_of
 from maildefer.handling.periodic.table import MOST_BYTES, PeriodicTask, record_of
 from maildefer.handling.project.mail_settings import provide
 from maildefer.handling.project.module_loader import import_user_module, module_files, project_files
-from maildefer.handling.project.settings import PoolSettings, load_settings, place, pool_settings, wrong
+from maildefer.handling.project.setting_place import place, wrong
+from maildefer.handling.project.settings import PoolSettings, load_settings, pool_settings
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
 from maildefer.handling.state.directory import DirectoryStorage

@@ -10,6 +10,7 @@ Knows no queue's contents and no mail.
     systemd            sd_notify(3)
     daemonize          starts a process in the background and waits until it is ready
     bounded_call       a function in a child process with a time limit, for mounts that may hang
+    bounded_async      the same for a process with an event loop
     mounts             the kind and the options of the filesystem below a path
     privileges         becoming another user for good; environment: the variables that such a process gets
     captured_output    what a process's code prints, as events of its log

@@ -56,7 +56,7 @@ def side_by_side(
     """Run several functions at a time, each in a child of its own, for so long in all; results in their order."""
     _reap()
     deadline = time.monotonic() + seconds
-    children = [_begin(function) for function in functions]
+    children = [begin_call(function) for function in functions]
     answers = _read_all([reader for _, reader in children], deadline)
     results: list[T | TimedOut | CallFailed] = []
     for child, reader in children:
@@ -69,14 +69,25 @@ def side_by_side(
     return results
 
 
-def _begin(function: Callable[[], object]) -> tuple[int, int]:
-    """Fork a child for a function; returns its pid and the descriptor that its answer comes from."""
+def begin_call(function: Callable[[], object]) -> tuple[int, int]:
+    """Fork a child for a function; returns its pid and the descriptor that its answer comes from, for `end_call`."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         _run(function, writer)
     os.close(writer)
     return child, reader
+
+
+def end_call(child: int, reader: int, data: bytes | None, seconds: float) -> Any:
+    """The result of a call of which so much was read up to its end; None: that did not come within so many seconds."""
+    os.close(reader)
+    _abandoned.append(child)
+    if data is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    _reap()
+    return _result(data, seconds)
 
 
 def _result(data: bytes | None, seconds: float) -> Any:

@@ -12,7 +12,6 @@ from maildefer.cli.parameters import Commands
 from maildefer.cli.status_survey import meant
 from maildefer.control import health
 from maildefer.control import local_processes as control
-from maildefer.control.local_processes import LocalStatus
 from maildefer.host.bounded_call import side_by_side
 
 app = Commands()
@@ -43,17 +42,9 @@ def probe(
     )
     failed = False
     for record, answer in zip(records, answers, strict=True):
-        for problem in _problems(answer, health.why_dead if live else health.why_unready):
+        for problem in control.problems_of(answer, health.why_dead if live else health.why_unready):
             failed = True
             output.complain(f"{record.kind} {record.pid}: {problem}")
     if failed:
         raise typer.Exit(EX_FAILURE)
     output.line("live" if live else "ready")
-
-
-def _problems(answer: object, judge: health.Judge) -> list[str]:
-    if not isinstance(answer, LocalStatus):
-        return ["no answer in time: it is stopped, or hangs"]
-    if answer.record.status_socket is None:  # it answers no questions, and need not
-        return []
-    return [answer.problem] if answer.status is None else judge(answer.status)

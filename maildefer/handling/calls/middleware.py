@@ -23,7 +23,7 @@ from maildefer.handling.handler_check import never_runs, place_of
 from maildefer.handling.handler_marks import Handler
 from maildefer.handling.outcomes import Buried, Deferred
 from maildefer.handling.project.module_loader import import_user_module
-from maildefer.handling.project.settings import place, wrong
+from maildefer.handling.project.setting_place import place, wrong
 from maildefer.handling.results import Handoff, handoff_in, meaning_of, outcome_of, result_of_each
 
 Word = Literal["acked", "handed_off", "deferred", "failed", "buried"]

@@ -8,7 +8,8 @@ from types import ModuleType
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project.queue_paths import located
-from maildefer.handling.project.settings import FRONT_QUEUE, place, project, wrong
+from maildefer.handling.project.setting_place import place, wrong
+from maildefer.handling.project.settings import FRONT_QUEUE, project
 from maildefer.maildir.layout import Layout
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError, MessageHasNoKey, QueueMissing, QueueUnlisted
 from maildefer.handling.project import finder, settings
+from maildefer.handling.project.setting_place import place as place_of
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.message import once
@@ -120,7 +121,7 @@ def _refuse_unless_listed(place: str, *, parents: bool) -> None:
             return
         if place.startswith(os.path.join(folder, "")):
             if hasattr(module, "queues"):
-                raise QueueUnlisted(place, settings.place(module, "queues"), os.path.relpath(place, folder))
+                raise QueueUnlisted(place, place_of(module, "queues"), os.path.relpath(place, folder))
             return
     if not parents and not os.path.isdir(os.path.dirname(place)):
         raise QueueMissing(

@@ -8,6 +8,7 @@
 | `router_defaults` | | `{}` | captures for routes |
 | `receiver_config` | | none | the front end: where it listens, queue, processes, TLS, AUTH, limits (docs/delivery.md) |
 | `web_config` | | none | the front end by HTTP: token_file, host, port, queues, processes and its limits |
+| `health_config` | `MAILDEFER_HEALTH` | none | `host` and `port`, or `socket`: health, metrics (docs/monitoring.md) |
 | `relay_config` | | none | arguments of `Relay`, made as `settings.relay` where the module has none |
 | `outgoing_config` | | 127.0.0.1, port 25 | where `maildefer.handlers.outgoing` delivers (docs/outgoing.md) |
 | `authentication_config` | | none | `servers` whose Authentication-Results count, `fields`, `hops`, `alignment` |
@@ -49,6 +50,8 @@ from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project import finder
 from maildefer.handling.project.module_loader import import_user_module
+from maildefer.handling.project.monitoring_settings import health_address
+from maildefer.handling.project.setting_place import place, wrong
 
 FRONT_QUEUE: Final = "run/queue"
 
@@ -96,6 +99,7 @@ class PoolSettings:
     kept: tuple[str, ...] = ()  # queues without handlers, which no pool serves
     receiver_config: Mapping[str, Any] | None = None
     web_config: Mapping[str, Any] | None = None
+    health_config: Mapping[str, Any] | None = None
     workers: int = 2
     concurrency: int = 10
     handler_timeout_seconds: float = 3600.0
@@ -145,6 +149,7 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         router_defaults=router_defaults(module),
         receiver_config=_table(module, "receiver_config", (*_SCALARS, list, tuple)),
         web_config=_table(module, "web_config", (*_SCALARS, list, tuple)),
+        health_config=health_address(module, environ),
         **values,
     )
 
@@ -274,25 +279,3 @@ def _checked(value: Any, kind: type, least: float, module: ModuleType, name: str
 def _wanted(kind: type, least: float) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
     return f"{words}, {least:g} or more" if kind in (int, float) else words
-
-
-def wrong(module: ModuleType, setting: str, wanted: str, value: object) -> ConfigurationError:
-    """The error for a setting of the wrong kind, naming its line."""
-    return ConfigurationError(f"{place(module, setting)}: {setting} is {value!r}: give {wanted}")
-
-
-def place(module: ModuleType, setting: str = "") -> str:
-    """`FILE:LINE` of the setting's last assignment; `FILE` where none is found."""
-    file = getattr(module, "__file__", None) or module.__name__
-    name = setting.partition("[")[0]
-    try:
-        with open(file, encoding="utf-8") as source:
-            lines = source.read().splitlines()
-    except (OSError, UnicodeDecodeError):
-        return file
-    found = [
-        n
-        for n, line in enumerate(lines, 1)
-        if name and line.replace(":", " ").split("=")[0].split()[:1] == [name]
-    ]
-    return f"{file}:{found[-1]}" if found else file

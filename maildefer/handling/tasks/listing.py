@@ -7,7 +7,8 @@ from types import ModuleType
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project.queue_paths import listed_queues, located
-from maildefer.handling.project.settings import place, pool_settings
+from maildefer.handling.project.setting_place import place
+from maildefer.handling.project.settings import pool_settings
 
 
 def listing_queue(settings: ModuleType, line: str, task: str) -> str:

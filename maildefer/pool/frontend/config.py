@@ -110,7 +110,7 @@ def _intake(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) 
         module=INTAKE_MODULE,
         address=(addresses, mode),
         listen=lambda: listeners.listen(addresses, folder=context.project, mode=mode),
-        options=["--queue", queue.layout.path, *_log_options(plan), *said],
+        options=["--queue", queue.layout.path, *log_options(), *said],
         wanted=_processes(config),
         queue=queue,
         environment=front_end_settings.environment(config),
@@ -133,7 +133,7 @@ def _web(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) -> 
         module=HTTP_MODULE,
         address=address,
         listen=lambda: [listeners.listen_web(*address)],
-        options=[*options, *_log_options(plan), *said],
+        options=[*options, *log_options(), *said],
         wanted=_processes(config),
         queue=next(iter(queues.values())),
         identity=identity,
@@ -160,7 +160,8 @@ def _processes(config: Mapping[str, Any]) -> int:
     return wanted
 
 
-def _log_options(plan: PoolOptions) -> list[str]:
+def log_options() -> list[str]:
+    """The options by which a front end logs as this process does."""
     options = ["--log-format", events.current_format(), "--log-level", events.current_level()]
     file = events.current_log_file()
     return options if file is None else [*options, "--log-file", file]

@@ -47,7 +47,10 @@ class WebListener(NamedTuple):
         return str(self.socket.fileno())
 
     def __str__(self) -> str:
-        host, port = self.socket.getsockname()[:2]
+        name = self.socket.getsockname()
+        if not isinstance(name, tuple):
+            return f"unix:{name}"
+        host, port = name[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

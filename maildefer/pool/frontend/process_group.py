@@ -53,6 +53,10 @@ class ProcessGroup:
         return len(self._members)
 
     @property
+    def pids(self) -> list[int]:
+        return list(self._members)
+
+    @property
     def address(self) -> str:
         return " ".join(map(str, self._command.listeners))
 

@@ -89,6 +89,7 @@ class Supervisor:
 
     def _end(self) -> int:
         self._spawner.kill(ProcessKind.KEEPER, ProcessKind.SCOUT)
+        self._front_ends.close()
         if not self.drain.restart:
             descendants.end_below(os.getpid())  # what handlers have started, and left running
         self._registration.remove()

@@ -1,0 +1,12 @@
+"""The process that answers for health and metrics by HTTP (`health_config`). Needs `maildefer[web]`.
+
+Executed as `python -m maildefer.monitoring` by a supervisor, or by a front end without one. It asks its starter through
+the status socket, as `maildefer probe` does, and looks at the queues in children with a time limit, so that it answers
+whatever a mount does. It writes to nothing.
+
+    options      its command line
+    endpoints    `/live` and `/ready`
+    looks        what it asks and looks at: one look for all who want it at a time
+
+Imports point down: __main__ > endpoints > looks; options.
+"""

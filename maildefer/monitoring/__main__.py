@@ -1,0 +1,57 @@
+"""`python -m maildefer.monitoring --pidfile PATH --socket-fd N`: see `--help`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+from maildefer import events
+from maildefer.host.linux.process_title import set_title
+from maildefer.intake import startup
+from maildefer.intake.http.service import HttpService
+from maildefer.intake.status_report import IntakeStatus
+from maildefer.monitoring.endpoints import Endpoints
+from maildefer.monitoring.looks import process_look
+from maildefer.monitoring.options import MonitorOptions, parse
+
+
+def main() -> int:
+    """0 after TERM."""
+    options = parse()
+    events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
+    startup.ensure_no_new_privileges()
+    startup.raise_descriptor_limit(options.max_connections)
+    set_title(f"monitor {options.pidfile}")
+    asyncio.run(_serve(options))
+    return 0
+
+
+async def _serve(options: MonitorOptions) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    loop.add_signal_handler(signal.SIGUSR1, events.reopen)
+    startup.unblock_early_signals()
+    service = HttpService(Endpoints(process_look(options.pidfile)).application(), options)
+    sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
+    admission = await service.open(sockets)
+    events.emit("monitor.listening", pid=os.getpid(), at=" ".join(map(_address, sockets)))
+    report = loop.create_task(
+        IntakeStatus(admission.connections.limits.facts, {}, options.report_fd).keep_reporting()
+    )
+    await stop.wait()
+    report.cancel()
+    await service.close()
+
+
+def _address(listening: socket.socket) -> str:
+    name = listening.getsockname()
+    return f"http://{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The port of `health_config`, of a real pool."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.lifecycle.commands import maildefer
+from tests.lifecycle.conftest import Start
+from tests.lifecycle.pool import Pool
+from tests.lifecycle.project import Project, eventually
+from tests.support.monitor import FileConnection, get
+
+pytestmark = pytest.mark.lifecycle
+
+
+def answer(pool: Pool, path: str) -> tuple[int, str]:
+    """Of a pool that listens on `run/health.sock`; 0 where nobody answers."""
+    try:
+        return get(FileConnection(pool.project.path / "run/health.sock"), path)
+    except OSError:
+        return 0, ""
+
+
+def soon(pool: Pool, path: str, status: int, words: str = "") -> None:
+    def is_so() -> bool:
+        found, text = answer(pool, path)
+        return found == status and words in text
+
+    eventually(is_so, f"{path} is {status} {words}")
+
+
+def monitor_pid(pool: Pool) -> int:
+    return int(pool.events("child.started", kind="monitor")[-1]["pid"])
+
+
+def test_a_pool_is_live_and_ready_by_http_until_its_drain_is_over(project: Project, start: Start) -> None:
+    project.edit(
+        "conf/settings.py",
+        '"""\n',
+        '"""\nhealth_config = {"socket": "run/health.sock", "socket_mode": "0660"}\n',
+    )
+    pool = start()
+    soon(pool, "/ready", 200)
+    assert os.stat(project.path / "run/health.sock").st_mode & 0o777 == 0o660
+    assert answer(pool, "/live") == (200, "live\n")
+    os.kill(monitor_pid(pool), signal.SIGKILL)
+    pool.await_event("child.died", kind="monitor")
+    soon(pool, "/ready", 200)
+    pool.signal(signal.SIGTSTP)
+    soon(pool, "/ready", 503, "paused")
+    pool.signal(signal.SIGCONT)
+    soon(pool, "/ready", 200)
+    os.kill(pool.pid, signal.SIGSTOP)
+    soon(pool, "/live", 503, "no answer")
+    os.kill(pool.pid, signal.SIGCONT)
+    project.push("wait")
+    eventually(lambda: project.notes("start"), "a handler has a message")
+    pool.signal(signal.SIGTERM)
+    soon(pool, "/ready", 503, "draining")
+    assert answer(pool, "/live")[0] == 200
+    project.go()
+    assert pool.wait() == 0
+    assert answer(pool, "/live")[0] == 0
+
+
+def test_a_pool_whose_port_is_taken_says_so_serves_and_listens_once_it_is_free(
+    project: Project, start: Start
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        pool = start(environ={"MAILDEFER_HEALTH": f"127.0.0.1:{port}"})
+        error = pool.await_event("monitor.failed")["error"]
+        assert f"can't listen on 127.0.0.1:{port}" in error
+        assert "MAILDEFER_HEALTH" in error
+        project.push("quick")
+        eventually(project.is_empty, "it is handled")
+        assert maildefer(pool, "probe", "--ready").returncode == 0
+        status = maildefer(pool, "status")
+        assert status.returncode == 4
+        assert f"its monitor: can't listen on 127.0.0.1:{port}" in status.stderr
+    pool.await_event("monitor.listening")
+    assert "error" not in pool.status()["front_end_groups"][-1]
+
+
+def test_a_pool_without_an_address_has_no_monitor(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    kinds = {event["kind"] for event in pool.events("child.started")}
+    assert kinds == {"keeper", "scout"}
+
+
+def test_an_address_that_is_none_ends_the_start_with_its_line(project: Project, start: Start) -> None:
+    project.edit("conf/settings.py", '"""\n', '"""\nhealth_config = {"prot": 8827}\n')
+    pool = start(ready=False)
+    assert pool.wait() == 78
+    error = pool.events("application.broken")[-1]["error"]
+    line = (
+        Path(project.path / "conf/settings.py")
+        .read_text()
+        .splitlines()
+        .index('health_config = {"prot": 8827}')
+    )
+    assert f"conf/settings.py:{line + 1}: health_config is {{'prot': 8827}}" in error
