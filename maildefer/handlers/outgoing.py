@@ -11,7 +11,8 @@ import asyncio
 from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
 from maildefer.handling.outgoing.destinations import Destinations
-from maildefer.handling.project.settings import loaded_settings, place, plain_settings
+from maildefer.handling.project.setting_place import place
+from maildefer.handling.project.settings import loaded_settings, plain_settings
 from maildefer.handling.retry import RetryPolicy
 from maildefer.mail import MailRequest
 from maildefer.routing import route, stateless
