@@ -30,7 +30,7 @@ from benchmarks.product import Pool, require, wait_until
 
 WORKERS = 8
 AS_IT_COMES, WITH_EIGHT = "Postfix", f"Postfix, {WORKERS} connections"
-LIMITS = {AS_IT_COMES: Limit(bound=0.5), WITH_EIGHT: Limit(bound=0.5)}
+LIMITS = {AS_IT_COMES: Limit(bound=1), WITH_EIGHT: Limit(bound=1)}
 _SECONDS = 120.0
 _TAKEN = re.compile(rb"mesg= *(\d+)").findall
 _MAIN = """\

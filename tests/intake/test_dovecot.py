@@ -110,18 +110,10 @@ def test_dovecot_passes_on_to_the_front_end_as_a_proxy(home: Path, tmp_path: Pat
     assert found == {Envelope("ann@s.example", name) for name in ("post@d.example", "other@d.example")}
 
 
-ONE_USER = """
-mail_path = {home}/kept/%{user}
-userdb passwd-file {
-  passwd_file_path = {home}/users
-}
-"""
-
-
 def test_a_handler_delivers_to_dovecot_which_says_whom_it_does_not_know(home: Path) -> None:
     (home / "users").write_text("ann@osb.example::::::\n")
     message = MailRequest("p", "bob@s.example", "ann@osb.example", MESSAGE)
-    with dovecot.running(home, ONE_USER) as server:
+    with dovecot.running(home, dovecot.KNOWN_USERS) as server:
         with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
             Relay(server.socket, lmtp=True).deliver(message, To=["nobody@osb.example", "ann@osb.example"])
         Relay(server.socket, lmtp=True).deliver(message, To="ann@osb.example", From="")

@@ -45,6 +45,13 @@ service lmtp {{
 """
 USERS = "userdb static {\n  allow_all_users = yes\n  fields {\n    home = %s\n  }\n}\n"
 """Everybody is one of them, with one home."""
+KNOWN_USERS = """
+mail_path = {home}/kept/%{user}
+userdb passwd-file {
+  passwd_file_path = {home}/users
+}
+"""
+"""Those in the file `users`, each with a Maildir below `kept`."""
 
 
 class Dovecot:

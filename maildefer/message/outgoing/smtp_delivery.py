@@ -156,6 +156,13 @@ class SmtpDelivery:
 
 
 def _reply_for(fault: Exception) -> ServerReply:
-    """The reply for an error that is no reply of a server: temporary, unless the domain takes no mail at all."""
+    """The reply for an error that is no reply to the message or its recipient: temporary, unless the domain takes none.
+
+    A 5yz to the connection, to STARTTLS or to AUTH tells of the server or of our settings.
+    """
+    if isinstance(fault, smtplib.SMTPResponseException):
+        words = fault.smtp_error if isinstance(fault.smtp_error, bytes) else fault.smtp_error.encode()
+        is_temporary = 400 <= fault.smtp_code < 500
+        return (fault.smtp_code, words) if is_temporary else (_UNREACHED, b"%d %b" % (fault.smtp_code, words))
     code = fault.final_code if isinstance(fault, RelayUnresolved) else None
     return code or _UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")

@@ -290,3 +290,20 @@ def test_an_mx_that_is_ourselves_is_final(server: NextServer) -> None:
     with dns_server.answering(records), pytest.raises(DeliveryFailed, match="loops back to this host"):
         Sender(server, host=None).send()
     assert server.lines == []
+
+
+@pytest.mark.parametrize(
+    ("replies", "told"),
+    [
+        ({"GREETING": "554 5.3.2 no mail here"}, "451 554 5.3.2 no mail here"),
+        ({"GREETING": "450 4.3.2 later"}, "450 4.3.2 later"),
+        ({"STARTTLS": "454 4.7.0 TLS not available"}, "454 4.7.0 TLS not available"),
+    ],
+)
+def test_what_a_server_says_before_the_message_is_told_in_its_words_and_is_not_final(
+    server: NextServer, replies: dict[str, str | list[str]], told: str
+) -> None:
+    server.replies, server.extensions = replies, [*server.extensions, "STARTTLS"]
+    with pytest.raises(Defer) as deferred:
+        Sender(server, tls="required").send()
+    assert str(deferred.value).startswith(f"bob@b.example: {told}")
