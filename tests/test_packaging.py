@@ -18,6 +18,7 @@ import pytest
 from maildefer.cli.project_skeleton import write_project
 
 ROOT = Path(__file__).resolve().parent.parent
+WHEELS = ROOT / ".cache/constraints"  # .ci/setup has put them there
 
 pytestmark = pytest.mark.slow
 
@@ -34,28 +35,47 @@ for path in write_project(target):
     print(path.relative_to(target))
 """
 
+PROJECT = {
+    "conf/__init__.py": "",
+    "conf/settings.py": "queues = {'run/queue': ['workers.keep']}\n",
+    "workers/__init__.py": "",
+    "workers/keep.py": """
+from pathlib import Path
+from maildefer.routing import route, stateless
+
+@route("(name)@d.example", name=".+")
+@stateless
+def START(message, name):
+    Path("run", name).write_text(message.body())
+""",
+}
+
 
 def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source distribution, and the wheel that is built from it."""
+def copied(folder: Path) -> Path:
+    """What belongs to the project, elsewhere: a build leaves traces beside the sources, which other tests read."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: what belongs to the project is not known")
-    # From a copy: a build leaves its traces beside the sources, and other tests read those.
-    copy = tmp_path_factory.mktemp("source") / "maildefer"
+    copy = folder / "maildefer"
     copy.mkdir()
     for name in run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines():
         if os.path.lexists(ROOT / name):  # a file deleted since is still listed
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
-    out = tmp_path_factory.mktemp("dist")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, and the wheel that is built from it."""
+    copy, out = copied(tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, cwd=copy)
     return out
 
@@ -151,6 +171,78 @@ def test_the_container_file_installs_the_wheel_and_nothing_the_project_from_an_i
     ]
     by_name = re.compile(r"pip3? install[^\n]*[ '\"]maildefer(?![-/*\w.])")
     assert [str(page) for page in pages if by_name.search(page.read_text())] == []
+
+
+def test_a_build_elsewhere_at_another_time_and_under_another_umask_gives_the_same_bytes(
+    built: Path, tmp_path: Path
+) -> None:
+    """The wheel comes straight from the sources here, and from the source distribution there."""
+    copy = copied(tmp_path)
+    for path in copy.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+            os.utime(path, (1e9, 1e9))
+    build = f"umask 077; {sys.executable} -m build --no-isolation --sdist --wheel --outdir ../dist"
+    run("sh", "-c", build, cwd=copy)
+    first = {path.name: path.read_bytes() for path in built.iterdir()}
+    again = {path.name: path.read_bytes() for path in (tmp_path / "dist").iterdir()}
+    assert sorted(path.rpartition(".")[2] for path in first) == ["gz", "whl"]
+    assert [name for name in first | again if first.get(name) != again.get(name)] == []
+
+
+def test_a_build_is_of_the_time_that_source_date_epoch_says(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "maildefer").mkdir(parents=True)
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("__init__.py", "version.py"):
+        shutil.copy(ROOT / "maildefer" / name, source / "maildefer")
+    build = f"SOURCE_DATE_EPOCH=1000000000 {sys.executable} -m build --no-isolation --outdir ../dist"
+    run("sh", "-c", build, cwd=source)
+    [wheel, sdist] = sorted((tmp_path / "dist").iterdir())
+    with tarfile.open(sdist) as archive:
+        assert {member.mtime for member in archive} == {1_000_000_000}
+    times = {info.date_time for info in zipfile.ZipFile(wheel).infolist()}
+    assert times == {(2001, 9, 9, 1, 46, 40)}
+
+
+def test_an_index_takes_what_is_built(built: Path) -> None:
+    told = run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *built.iterdir(), cwd=built)
+    assert told.count("PASSED") == 2, told
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_the_installed_wheel_takes_and_handles_mail(version: str, built: Path, tmp_path: Path) -> None:
+    """On the oldest Python that will do and the newest, each with what is pinned for deployments."""
+    home = tmp_path / "venv"
+    run(_python(version), "-m", "venv", "--without-pip", home, cwd=tmp_path)
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", home / "bin/python", "install"]
+    pip += ["--quiet", "--no-compile", "--no-index"]
+    pinned: list[str | Path] = ["--require-hashes", "-r", ROOT / "conf/deploy/constraints.txt"]
+    run(*pip, "--find-links", WHEELS, *pinned, cwd=tmp_path)
+    run(*pip, "--no-deps", *built.glob("*.whl"), cwd=tmp_path)
+    maildefer, project = home / "bin/maildefer", tmp_path / "project"
+    for name, text in PROJECT.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    push = f"printf 'Subject: x\\n\\nIt works.\\n' | {maildefer} push run/queue --recipient ann@d.example"
+    run("sh", "-ec", push, cwd=project)
+    run(maildefer, "supervise", "--workers", "2", "--drain", cwd=project)
+    assert (project / "run/ann").read_text() == "It works.\n"
+    assert run(maildefer, "queue", "list", "run/queue", cwd=project) == ""
+
+
+def _python(version: str) -> str:
+    if not any(WHEELS.glob("*.whl")):
+        pytest.skip("the pinned packages are not here: make test-packages")
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    found = shutil.which(f"python{version}")
+    if found is None or subprocess.run([found, "-c", "import venv"], capture_output=True).returncode != 0:
+        pytest.skip(f"Python {version} is not here")
+    if not any(WHEELS.glob(f"*-cp{version.replace('.', '')}-*.whl")):
+        pytest.skip(f"the pinned packages for Python {version} are not here: make test-packages")
+    return found
 
 
 def test_only_maildefer_is_installed(built: Path) -> None:
