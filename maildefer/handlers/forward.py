@@ -14,4 +14,6 @@ from maildefer.routing import route, stateless
 @route("(to)@(host)", to=".+", host=".+")
 @stateless
 def START(message: MailRequest, to: str | None = None, host: str | None = None) -> None:
-    utils.settings.relay.deliver(MailRequest(message.Peer, message.From, message.To, forwarded(message)))
+    onwards = MailRequest(message.Peer, message.From, message.To, forwarded(message))
+    onwards.came_with = message.came_with
+    utils.settings.relay.deliver(onwards)

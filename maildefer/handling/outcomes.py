@@ -107,6 +107,9 @@ class Buried:
     error: str | None = None
     detail: str | None = None
     begun: bool = True  # else the claim was no attempt, and is not counted as one
+    fault: BaseException | None = field(
+        default=None, compare=False, repr=False
+    )  # what the handler has raised
 
 
 @dataclass(frozen=True, slots=True)

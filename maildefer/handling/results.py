@@ -107,7 +107,7 @@ def outcome_of(fault: BaseException, module: str, retry: RetryTerms | None = Non
         return max(deferred, key=_wait)
     buried = [one.reason for one in asked if isinstance(one, Buried)]
     if len(buried) == len(asked):
-        return Buried(Reject("; ".join(buried[:_MOST_OF_A_GROUP])).reason)
+        return Buried(Reject("; ".join(buried[:_MOST_OF_A_GROUP])).reason, fault=fault)
     return failure(fault, module, retry)
 
 
@@ -117,12 +117,12 @@ def _asked(fault: BaseException, retry: RetryTerms | None) -> Deferred | Buried 
         at, until = (None if one is None else one.timestamp() for one in (fault.at, fault.until))
         return Deferred(fault.reason, fault.after, at=at, until=until, retry=retry)
     if isinstance(fault, Reject):
-        return Buried(fault.reason)
+        return Buried(fault.reason, fault=fault)
     if isinstance(fault, SMTPError):
         if 400 <= fault.code < 500:
             return Deferred(str(fault), retry=retry)
         if 500 <= fault.code < 600:
-            return Buried(str(fault))
+            return Buried(str(fault), fault=fault)
     if isinstance(fault, StorageFault) and not fault.is_charged:
         return Deferred(str(fault), retry=retry)
     return None

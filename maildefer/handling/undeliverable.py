@@ -1,10 +1,14 @@
-"""The push of a message to a program's undeliverable queue, with the reason."""
+"""What is done with a message that is given up: its push to a program's undeliverable queue, a report to its sender."""
 
 from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, Protocol
+
+report: Callable[[Any, object, str | None, object], None] | None = None
+"""Called before a claimed message is buried: see `message.notices`. None where the settings have no `notices`."""
 
 
 class Pushable(Protocol):

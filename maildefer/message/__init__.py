@@ -2,7 +2,7 @@
 
     envelope          the three lines at the top of a queue file
     request           what a handler gets, and the bytes and envelope of what may be pushed; attachments: its files
-    dsn/              what the sender asks of reports, and the reports
+    dsn/              what the sender asks of reports; notices/: the reports
     once              what a message has done already
     response          what a handler sends; templates: responses made from templates
     bounce            whether a message is a bounce, and of what
@@ -15,7 +15,7 @@
     outgoing/         the SMTP client side: relay, MX, what was sent to whom
 
 Reading: request > mime/parser. Sending: response > mime/canonical > outgoing/relay.
-Imports point down: outgoing, templates > response > request > attachments, bounce, automatic,
+Imports point down: outgoing, templates, notices > response > request > attachments, bounce, automatic,
 authentication > addresses, authentication_results > mime > once, envelope, smtp_error, mbox,
 safe_maildir, dsn > enhanced_status.
 """

@@ -91,6 +91,14 @@ class Authentication:
         words = [one.result for one in self.results if one.method == method]
         return "pass" if "pass" in words else words[0] if words else "none"
 
+    def vouches_for(self, sender: str) -> bool:
+        """Whether the domain of an envelope's sender consents: by SPF, or as the author's, which is verified."""
+        domain = sender.rpartition("@")[2].lower()
+        spf = [one for one in self.results if one.method == "spf" and one.result == "pass"]
+        if domain and any(_domain(one, "smtp.mailfrom") == domain for one in spf):
+            return True
+        return self.is_verified and domain == self.author_domain
+
     def aligned(self, domain: str) -> bool:
         """Whether a domain can speak for the author's: the same, or, unless `strict`, one above it.
 

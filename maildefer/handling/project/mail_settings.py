@@ -1,4 +1,4 @@
-"""What the settings say about mail: the relay, templates, keys for signatures, and the servers that are believed."""
+"""What the settings say about mail: relay, templates, keys for signatures, reports, and servers that are believed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from maildefer.errors import ConfigurationError
-from maildefer.handling.project.queue_paths import located
+from maildefer.handling import undeliverable
+from maildefer.handling.project.queue_paths import listed_queues, located, queue_at
 from maildefer.handling.project.setting_place import place, wrong
-from maildefer.handling.project.settings import FRONT_QUEUE, project
+from maildefer.handling.project.settings import FRONT_QUEUE, pool_settings, project
 from maildefer.maildir.layout import Layout
 
 
@@ -27,6 +28,9 @@ def provide(settings: ModuleType) -> None:
     config = getattr(settings, "authentication_config", None)
     if config is not None:
         _trust_servers(settings, config)
+    config = getattr(settings, "notices", None)
+    if config is not None:
+        _send_notices(settings, config)
     config = getattr(settings, "dkim_config", None)
     if config is not None:
         _load_dkim_keys(settings, config)
@@ -51,6 +55,22 @@ def _trust_servers(settings: ModuleType, config: object) -> None:
         authentication.configured = authentication.trusted_servers(config)
     except ConfigurationError as fault:
         raise ConfigurationError(f"{place(settings, 'authentication_config')}: {fault}") from None
+
+
+def _send_notices(settings: ModuleType, config: object) -> None:
+    from maildefer.message.notices.notices import (
+        Notices,
+        notice_settings,
+    )  # only for applications that report
+
+    relay, known = getattr(settings, "relay_config", None), pool_settings(settings)
+    try:
+        said = notice_settings(config, relay.get("queue") if isinstance(relay, Mapping) else None)
+        if located(said.queue) not in listed_queues(settings):
+            raise ConfigurationError(f"notices: {said.queue} is none of the queues: add it to `queues`")
+    except ConfigurationError as fault:
+        raise ConfigurationError(f"{place(settings, 'notices')}: {fault}") from None
+    undeliverable.report = Notices(said, queue_at, known.first_queue).report
 
 
 def _load_dkim_keys(settings: ModuleType, config: object) -> None:

@@ -20,16 +20,7 @@ from maildefer.message.dsn import parameters as dsn_parameters
 
 Command = Callable[[Any, str], Answer]
 _BODIES = {"7BIT", "8BITMIME"}
-_BEFORE_TLS = {
-    b"EHLO",
-    b"LHLO",
-    b"HELO",
-    b"STARTTLS",
-    b"NOOP",
-    b"RSET",
-    b"QUIT",
-    b"XCLIENT",
-}  # RFC 3207, section 4
+_BEFORE_TLS = frozenset(b"EHLO LHLO HELO STARTTLS NOOP RSET QUIT XCLIENT".split())  # RFC 3207, section 4
 
 # Not printable, but parts of words in several scripts (RFC 5892, appendix A).
 _JOINERS = {0x200C: None, 0x200D: None}

@@ -20,7 +20,7 @@ _XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+").fullmatch
 _HEX: Final = re.compile(r"\+([0-9A-F]{2})")
 _PRINTABLE: Final = re.compile(r"[ -~]+").fullmatch
 _TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$%&'*+./^_`{|}~-]*").fullmatch
-_NOT_ASCII: Final = re.compile(r"[^!-~]")
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _EVENTS: Final = ("SUCCESS", "FAILURE", "DELAY")
 
 
@@ -103,15 +103,20 @@ def _envid(value: str) -> str:
 
 
 def _orcpt(value: str) -> str:
-    """With SMTPUTF8 the address may be UTF-8, which becomes ASCII (RFC 6533, section 3)."""
+    """With SMTPUTF8 the address may be UTF-8, which becomes ASCII."""
     kind, semicolon, address = value.partition(";")
     if kind.lower() == "utf-8":
-        address = _NOT_ASCII.sub(lambda sign: f"\\x{{{ord(sign[0]):X}}}", address)
+        address = ascii_address(address)
     if not semicolon or not _TYPE(kind) or not _is_xtext(address):
         raise ParameterRefused("ORCPT is a type, a semicolon and an address in xtext: rfc822;ann@osb.example")
     if len(kind) + 1 + len(address) > _MOST_OF_ORCPT:
         raise ParameterRefused(f"ORCPT has at most {_MOST_OF_ORCPT} characters")
     return f"{kind};{address}"
+
+
+def ascii_address(address: str) -> str:
+    """An address beyond ASCII as text of the type `utf-8` (RFC 6533, section 3)."""
+    return _NOT_ASCII.sub(lambda sign: f"\\x{{{ord(sign[0]):X}}}", address)
 
 
 def _is_xtext(value: str) -> bool:

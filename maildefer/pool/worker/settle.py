@@ -7,11 +7,13 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar, assert_never
 
 from maildefer import events
 from maildefer.backoff import backoff_seconds
 from maildefer.errors import ClaimLost, ConfigurationError, QueueError, QueueMissing, StorageFault
+from maildefer.handling import undeliverable
 from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project.queue_paths import queue_at
 from maildefer.handling.retry import RetryPolicy, given_up
@@ -71,6 +73,8 @@ class Settler:
                     outcome.error,
                     outcome.detail,
                     begun=outcome.begun,
+                    told=None if outcome.fault is None else outcome.reason,
+                    fault=outcome.fault,
                 )
                 return "buried"
             case HandedOff():
@@ -92,7 +96,10 @@ class Settler:
         if seconds is None:
             buried(message, outcome)
             reason = f"{given_up(claim.attempt, failures if failed else None)}: {outcome.reason}"
-            self._bury(claim, message, reason, handler, outcome.error, outcome.detail, failed=failed)
+            told = None if failed else reason
+            self._bury(
+                claim, message, reason, handler, outcome.error, outcome.detail, failed=failed, told=told
+            )
             return "buried"
         name = self.persist(lambda: claim.defer(seconds, failed=failed))
         self.deferred(claim, name, None)
@@ -109,8 +116,13 @@ class Settler:
         *,
         failed: bool = False,
         begun: bool = True,
+        told: str | None = None,
+        fault: BaseException | None = None,
     ) -> None:
+        """Bury the entry, after a report to its sender, who is `told` the reason if it is meant for others."""
         facts = {"handler": handler, "error": error, "traceback": detail}
+        if undeliverable.report is not None:
+            self.persist(partial(undeliverable.report, claim, message, told, fault))
         if self.keep(message, reason, facts):
             self.persist(claim.ack)
             return

@@ -1,0 +1,7 @@
+"""Reports to senders on messages that can't be delivered (RFC 3464).
+
+notices   whether a report is sent: to whom never, how many, and once for each message
+report    a report's bytes
+
+Imports point down: notices > report.
+"""

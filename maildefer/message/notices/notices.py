@@ -1,0 +1,228 @@
+"""Whether a sender is told that its message is given up; the setting `notices`.
+
+A report goes to the envelope's sender, from the null sender, by way of the queue that the setting names. It is pushed
+before its message is buried, once for all attempts at that: see `maildir.idempotency`. What is no person's mail, and
+what may have another's address as its sender, gets none (RFC 3834, section 2; RFC 5321, section 6.1 and 7.9).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from maildefer import events
+from maildefer.digest import blake2b
+from maildefer.errors import (
+    AddressRefused,
+    ClaimLost,
+    ConfigurationError,
+    EntryMalformed,
+    EntryTooLarge,
+    MaildeferError,
+    StorageFault,
+    raise_named,
+)
+from maildefer.host.identity import this_host
+from maildefer.maildir.drafts.entry import Draft
+from maildefer.maildir.due import clock_of
+from maildefer.maildir.idempotency.once import OncePusher
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import fresh_stem, pushed_at
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.upkeep.rates import MOST_STARTS, RateOf, RateSlots
+from maildefer.message.envelope import Envelope, block, encode_address, split
+from maildefer.message.request import MailRequest, received
+
+VIA: Final = "notice"  # in the Received line of a report's entry
+_HOUR_SECONDS: Final = 3600.0
+_FAILURE: Final = "the message could not be processed"
+_PROTOCOL: Final = re.compile(
+    rb"\nReceived: [^\n]*\(maildefer\) with ([!-~]+) id "
+).search  # the last one: ours
+_LOGGED_IN: Final = re.compile(rb"(?:UTF8|E)?(?:SMTP|LMTP)S?A").fullmatch  # RFC 3848
+_REPLY: Final = re.compile(r"(?:^|: )([45]\d\d)[ -]")
+_STATUS: Final = re.compile(r"\b[45]\.\d{1,3}\.\d{1,3}\b")
+EXPIRED: Final = "4.4.7"  # RFC 3463: delivery time expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeSettings:
+    """The setting `notices`."""
+
+    queue: str
+    """Where reports go, and whose own failures are always reported."""
+    author: str
+    """The address in their From."""
+    rejects: str = "never"
+    """`never`, `authenticated` or `always`: whether what is buried in other queues is reported, too."""
+    per_sender: int = 10
+    """Reports in an hour to one sender."""
+    in_all: int = 100
+    """Reports in an hour."""
+
+
+_REJECTS: Final = ("never", "authenticated", "always")
+
+
+class RateReached(MaildeferError):
+    """There were as many reports in an hour as there may be."""
+
+
+def notice_settings(config: object, queue: str | None) -> NoticeSettings:
+    """The setting, read; `queue` is the one of `relay_config`. Raises ConfigurationError."""
+    example = '{"queue": "run/outgoing", "author": "postmaster@osb.example", "rejects": "authenticated"}'
+    facts: dict[str, Any] = {"queue": queue, "author": f"mailer-daemon@{os.uname().nodename}"}
+    if not isinstance(config, Mapping) or not config.keys() <= set(NoticeSettings.__slots__):
+        raise ConfigurationError(f"notices is {config!r}: give {example}, and perhaps per_sender and in_all")
+    facts |= config
+    if not isinstance(facts["queue"], str):
+        raise ConfigurationError(f"notices names no queue, nor does relay_config: give {example}")
+    if not isinstance(facts["author"], str) or "@" not in facts["author"] or not facts["author"].isascii():
+        raise ConfigurationError(
+            f"notices: author is {facts['author']!r}: give the address in a report's From"
+        )
+    encode_address(facts["author"])
+    if config.get("rejects", "never") not in _REJECTS:
+        raise ConfigurationError(f"notices: rejects is {config['rejects']!r}: give {', '.join(_REJECTS)}")
+    for name in ("per_sender", "in_all"):
+        if not (type(count := config.get(name, 1)) is int and 1 <= count <= MOST_STARTS):
+            raise ConfigurationError(f"notices: {name} is {count!r}: give 1 to {MOST_STARTS} an hour")
+    return NoticeSettings(**facts)
+
+
+class Notices:
+    """Sends the reports of a process; any thread."""
+
+    def __init__(
+        self,
+        settings: NoticeSettings,
+        open_queue: Callable[[str], Layout],
+        home: str,
+        system: System = SYSTEM,
+    ) -> None:
+        """`home`: the queue in which the rates are kept; `open_queue` opens a queue by its path in the settings."""
+        self._settings = settings
+        self._open_queue = open_queue
+        self._home = home
+        self._system = system
+
+    def report(self, claim: Any, message: object, reason: str | None, fault: object) -> None:
+        """Report that a claimed message is about to be buried, if anybody is to be told; the log says so.
+
+        `claim` is a worker's or a receiver's, `fault` what the handler has raised.
+        Without a reason that is meant for the sender, it learns only that there was a failure. Raises StorageFault's
+        kinds that are temporary: then nothing was pushed, or it will be found so.
+        """
+        if not isinstance(message, MailRequest) or not message.queue:
+            return
+        facts: dict[str, Any] = {"key": claim.key, "queue": message.queue}
+        try:
+            target = self._open_queue(self._settings.queue)
+            is_delivery = self._open_queue(message.queue).path == target.path
+            if not is_delivery and self._settings.rejects == "never":
+                return
+            data = claim.read()
+            envelope, offset = split(data, claim.key)
+            came = received(data, claim.key, None, message.queue, None)
+            if why := self._why_not(envelope, came, data[:offset], is_delivery):
+                events.emit("notice.withheld", reason=why, **facts)
+                return
+            assert envelope is not None
+            facts["to"] = envelope.sender
+            if (report := self._push(target, came, envelope, reason or _FAILURE, fault)) is not None:
+                events.emit("notice.sent", report=report, **facts)
+        except ClaimLost:
+            raise
+        except (RateReached, AddressRefused, EntryMalformed, EntryTooLarge) as refusal:
+            events.emit("notice.withheld", reason=str(refusal), **facts)
+        except Exception as failure:  # whatever others' bytes lead to, the entry is to be buried
+            if isinstance(failure, StorageFault) and failure.temporary:
+                raise
+            events.emit("notice.failed", error=f"{type(failure).__name__}: {failure}", **facts)
+
+    def _why_not(
+        self, envelope: Envelope | None, message: MailRequest, top: bytes, is_delivery: bool
+    ) -> str | None:
+        """Why nobody is told; None if the sender is."""
+        if envelope is None or not envelope.sender:
+            return "null sender"
+        if not message.dsn.wants("FAILURE"):
+            return f"NOTIFY={','.join(sorted(message.dsn.notify))}"
+        if (sign := message.automatic_sign) is not None:
+            return sign
+        protocol = _PROTOCOL(top)
+        is_known = is_delivery or self._settings.rejects == "always" or (protocol and _LOGGED_IN(protocol[1]))
+        if not is_known and not message.authentication.vouches_for(envelope.sender):
+            return "the sender may be forged"
+        return None
+
+    def _push(
+        self, target: Layout, message: MailRequest, envelope: Envelope, words: str, fault: object
+    ) -> str | None:
+        """Push the report; returns its key, or None if an attempt before this one has pushed it."""
+        key, data = message.key or "", message.to_bytes()
+        about = f"{key}\n{envelope.recipient}\n".encode("utf-8", "surrogateescape")
+        name = blake2b(about + data, digest_size=16).hexdigest()
+        pusher = Pusher(target, host=this_host().label, system=self._system)
+
+        def write() -> list[Draft]:
+            from maildefer.message.notices.report import FailedDelivery, report_of  # the e-mail package
+
+            self._take_rates(envelope.sender)
+            now = time.time()
+            failed = FailedDelivery(
+                sender=envelope.sender,
+                recipient=envelope.recipient,
+                dsn=message.dsn,
+                pushed_at=pushed_at(key),
+                **_facts_of(fault, words),
+            )
+            host = os.uname().nodename
+            report = report_of(failed, data, host=host, author=self._settings.author, name=name, now=now)
+            stem = fresh_stem(this_host().label, self._system, None)
+            top = block(stem, "", envelope.sender, host=host, when=now, via=VIA)
+            draft = pusher.draft(stem)
+            draft.append_all((top, report))
+            draft.sync()
+            return [draft]
+
+        answer = OncePusher(pusher, system=self._system).push(name, "notice", write)
+        return None if answer.is_repeated else answer.entries[0][1]
+
+    def _take_rates(self, sender: str) -> None:
+        """Raises RateReached, StorageFault's kinds."""
+        home = self._open_queue(self._home)
+        try:
+            clock_of(home).now()  # measured, and kept for the next minute
+        except OSError as fault:
+            raise_named(home.path, fault)
+        slots = RateSlots(home, now=clock_of(home).now, system=self._system)
+        of_all = slots.take_slot(RateOf("notices", self._settings.in_all, _HOUR_SECONDS))
+        if isinstance(of_all, float):
+            raise RateReached(f"in_all: {self._settings.in_all} reports in an hour")
+        rate = RateOf(f"notices {sender.lower()}", self._settings.per_sender, _HOUR_SECONDS)
+        if isinstance(slots.take_slot(rate), float):
+            slots.return_slot(of_all)
+            raise RateReached(f"per_sender: {self._settings.per_sender} reports in an hour")
+
+
+def _facts_of(fault: object, words: str) -> dict[str, Any]:
+    """The status, the server and its reply, from what the delivery has raised, else from the words."""
+    with suppress(AttributeError):  # else no server has replied
+        said: Any = fault
+        return {
+            "words": f"{said.code} {said.words}",
+            "code": said.code,
+            "status": said.status,
+            "server": said.server,
+        }
+    code, status = _REPLY.search(words), _STATUS.search(words)
+    is_expired = code is not None and code[1].startswith("4")
+    given = EXPIRED if is_expired else status[0] if status and status[0].startswith("5") else "5.0.0"
+    return {"words": words, "code": int(code[1]) if code else 0, "status": given}
