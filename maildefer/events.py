@@ -38,6 +38,8 @@ EVENTS: Final[dict[str, str]] = {
     "claim.released": "a claim that no worker holds was released uncharged",
     "token.freed": "tokens of conversations or limits, of a dead worker, were reclaimed",
     "limit.reached": "a limit has no slot free; messages wait for it, of which nothing more is told until none does",
+    "destination.closed": "no server of a destination could be reached; its messages wait, and one at a time tries it",
+    "destination.opened": "a destination that was closed has answered; its messages go on",
     "limit.unkept": "a single receiver runs a handler without its limits, which only pools keep",
     "limit.overlapped": "slots of a dead host were reclaimed; until its workers are killed, so many more may run",
     "lease.joined": "a supervisor joined a queue",
@@ -127,7 +129,8 @@ _ERRORS: Final = frozenset(
 )
 _WARNINGS: Final = frozenset(
     "claim.lost claim.reclaimed clock.differs entry.unreadable intake.closed intake.cramped intake.stale lease.fenced"
-    " monitor.failed pool.throttled queue.paused queue.unsafe route.slow settle.delayed worker.timed_out".split()
+    " destination.closed monitor.failed pool.throttled queue.paused queue.unsafe route.slow settle.delayed"
+    " worker.timed_out".split()
 )
 
 _format: Format = "logfmt"

@@ -55,6 +55,14 @@ def _must_be_aware(name: str, given: object) -> None:
         )
 
 
+class DestinationDown(Defer):
+    """Raised by a handler: nothing could be sent, since no server of the destination could be reached.
+
+    In a pool, what is limited by the destination waits until it answers, uncharged, and one message at a time tries it;
+    elsewhere this is a `Defer`.
+    """
+
+
 class Reject(Exception):
     """Raised by a handler: bury the entry. It can be shown and requeued from the dead letters.
 
@@ -85,7 +93,7 @@ class Deferred:
     `at` and `until` are unix seconds.
     `error` is None where the handler asked for it (`Defer`, a 4yz reply), else the type and text of its exception,
     with the traceback in `detail`, the module of the failed handler in `module` and the exception in `fault`. `retry`
-    is what that handler's `@retry` says.
+    is what that handler's `@retry` says. `is_down`: no server of its destination could be reached.
     """
 
     reason: str
@@ -97,6 +105,7 @@ class Deferred:
     until: float | None = None
     fault: BaseException | None = field(default=None, compare=False, repr=False)
     retry: RetryTerms | None = None
+    is_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)

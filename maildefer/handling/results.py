@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from maildefer.errors import HandlerNotRun, StorageFault
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import Handler, RetryTerms
-from maildefer.handling.outcomes import Buried, Defer, Deferred, Outcome, Reject
+from maildefer.handling.outcomes import Buried, Defer, Deferred, DestinationDown, Outcome, Reject
 from maildefer.message.smtp_error import SMTPError
 
 _MOST_OF_A_GROUP: Final = 5
@@ -115,7 +115,8 @@ def _asked(fault: BaseException, retry: RetryTerms | None) -> Deferred | Buried 
     """The outcome that an exception asks for; None for an unexpected one."""
     if isinstance(fault, Defer):
         at, until = (None if one is None else one.timestamp() for one in (fault.at, fault.until))
-        return Deferred(fault.reason, fault.after, at=at, until=until, retry=retry)
+        is_down = isinstance(fault, DestinationDown)
+        return Deferred(fault.reason, fault.after, at=at, until=until, retry=retry, is_down=is_down)
     if isinstance(fault, Reject):
         return Buried(fault.reason, fault=fault)
     if isinstance(fault, SMTPError):

@@ -46,8 +46,11 @@ class LimitSlots(Protocol):
         Raises StorageFault's kinds.
         """
 
-    def release_slots(self) -> None:
-        """Release what was taken. Raises nothing."""
+    def release_slots(self, outcome: Outcome | None, /) -> Outcome | None:
+        """Release what was taken; returns the outcome to settle, another one where a destination is down.
+
+        `outcome` is None for a batch, and where nothing ended. Raises nothing.
+        """
 
 
 class LimitedStep(Protocol):
@@ -110,11 +113,14 @@ async def within_limits(
     full = await _taken(slots, uses, message) if uses else None
     if full is not None:
         return full, ""
-    try:
+    if not uses:
         return await run()
+    ended: Outcome | None = None
+    try:
+        ended, names = await run()
     finally:
-        if uses:
-            slots.release_slots()
+        settled = slots.release_slots(ended)
+    return settled or ended, names
 
 
 async def batch_within_limits(
@@ -128,7 +134,7 @@ async def batch_within_limits(
     try:
         return await run()
     finally:
-        slots.release_slots()
+        slots.release_slots(None)
 
 
 async def _taken(slots: LimitSlots, uses: Sequence[LimitUse], message: object) -> Postponed | None:

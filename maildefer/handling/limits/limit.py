@@ -27,7 +27,7 @@ Key = str | Callable[..., Any] | None
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `count` at a time; with `period_seconds`, at most `count` starts in any such period.
+    """At most `count` at a time; with `period_seconds`, at most `count` starts in any such period; or see `closes`.
 
     `key` names a capture of the route, or a parameter of the task; or is called with what the handler gets.
     """
@@ -36,6 +36,7 @@ class Limit:
     period_seconds: float | None = None
     key: Key = None
     label: str = ""  # tells it from other limits of its function
+    closes: bool = False  # none at all, while what `label` or the key's value names is down; `count` is 0
     choose: Callable[[Any], Sequence[LimitUse]] | None = (
         None  # gives the limits of each message, in place of this one
     )
@@ -43,6 +44,8 @@ class Limit:
     def __str__(self) -> str:
         if self.choose is not None:
             return "by destination"
+        if self.closes:
+            return f"while {self.label} answers"
         if self.period_seconds is None:
             text = f"{self.count} at a time"
         else:
@@ -64,6 +67,11 @@ class LimitUse:
     def name(self) -> str:
         """What all hosts know it by."""
         return f"{self.handler}\0{self.limit.label}\0{self.key}"
+
+    @property
+    def destination(self) -> str:
+        """What is down where the limit `closes`."""
+        return self.key or self.limit.label
 
     @property
     def shown_key(self) -> str | None:

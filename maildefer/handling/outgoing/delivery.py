@@ -11,13 +11,14 @@ from typing import Any
 
 from maildefer import events, log_context
 from maildefer.errors import AddressRefused
-from maildefer.handling.outcomes import Defer
+from maildefer.handling.outcomes import Defer, DestinationDown
 from maildefer.handling.outgoing.destinations import Destination, recipient_of
 from maildefer.handling.outgoing.failure import DeliveryFailed, said
 from maildefer.handling.project import queue_paths
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.due import clock_of
 from maildefer.maildir.names import pushed_at
+from maildefer.maildir.upkeep.closures import LAST_FAILURES, Closures
 from maildefer.message.dsn.asked import passed_on
 from maildefer.message.envelope import date, encode_address
 from maildefer.message.outgoing.refusals import ServerReply, is_final
@@ -25,6 +26,8 @@ from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
 from maildefer.message.outgoing.wire_message import wire_bytes
 
 _BAD_ADDRESS = 553
+_DOWN = 0  # the code of what no server has said
+_CLOCKS_DIFFER_SECONDS = 86400.0  # this host's clock only saves a look at the mount's
 _EARLY_SECONDS = 60.0  # the lifetime ends here, before it ends where an attempt is settled
 
 
@@ -37,6 +40,7 @@ class Delivery:
         self._recipient = recipient_of(message)
         envelope = message.came_with
         self._sender: str = envelope.sender if envelope is not None else message.From
+        self._destination = destination.name
         self._relay = destination.relay
         self._must_be_addresses()
         self._delivery = SmtpDelivery(
@@ -44,7 +48,8 @@ class Delivery:
         )
 
     def send(self) -> None:
-        """Send it. Raises DeliveryFailed for good, and Defer where it is to be tried again."""
+        """Send it. Raises DeliveryFailed for good, and Defer, or its DestinationDown, where it is to be tried again."""
+        self._must_have_time_left()
         recipient, delivery = self._recipient, self._delivery
         if queue_paths.redirect is not None:  # in tests, it goes to the queue of what was sent
             self._relay.deliver(self._message, To=recipient, From=self._sender)
@@ -58,8 +63,10 @@ class Delivery:
         refused = delivery.refused[recipient]
         if is_final(refused[0]):
             raise DeliveryFailed(recipient, refused, host)
-        if self._is_given_up(attempts=self._message.attempt or 1):
+        if (self._message.attempt or 1) >= self._policy.min_attempts and self._is_old():
             raise DeliveryFailed(recipient, refused, host, self._age())
+        if not delivery.reached:
+            raise DestinationDown(said((_DOWN, refused[1]), delivery.asked))
         raise Defer(f"{recipient}: {said(refused, host)}")
 
     def abort(self) -> None:
@@ -84,10 +91,19 @@ class Delivery:
         reply: ServerReply = (_BAD_ADDRESS, f"5.1.3 {why}".encode("utf-8", "backslashreplace"))
         return DeliveryFailed(self._recipient, reply)
 
-    def _is_given_up(self, attempts: int) -> bool:
-        """Whether it is too old to be tried again, as its attempt would be settled a moment later."""
-        if attempts < self._policy.min_attempts:
-            return False
+    def _must_have_time_left(self) -> None:
+        """Raise DeliveryFailed for what has waited for its lifetime for a destination that is down still."""
+        pushed = pushed_at(self._message.copied_as or self._message.key or "")
+        if pushed is None or time.time() - pushed < self._policy.lifetime_seconds - _CLOCKS_DIFFER_SECONDS:
+            return
+        if self._message.queue is not None and self._is_old():
+            layout = queue_paths.home_queue(self._message.queue)
+            known = Closures(layout, now=clock_of(layout).now).record(self._destination)
+            if known is not None and known.closure.failures >= LAST_FAILURES:
+                raise DeliveryFailed(self._recipient, (_DOWN, known.words.encode()), "", self._age())
+
+    def _is_old(self) -> bool:
+        """Whether it is too old to be tried again, as it would be found a moment later, when it is settled."""
         return self._age() >= self._policy.lifetime_seconds - _EARLY_SECONDS
 
     def _age(self) -> float:

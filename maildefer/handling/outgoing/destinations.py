@@ -109,17 +109,15 @@ class Destinations:
         name = server or domain or "(no domain)"
         by_domain = domain if terms is not self._others else name  # the limits that were given for it alone
         key: Any = None if not domain else self._name_for
-        limits = []
+        limits: list[Limit] = []
         connections = terms.connections or (MX_CONNECTIONS if server is None else None)
         if connections:
             limits.append(at_a_time(connections, key))
         if terms.rate:
             limits.append(in_a_period(terms.rate, key))
-        return Destination(
-            name=name,
-            relay=terms.relay,
-            uses=tuple(LimitUse(limit, HANDLER, by_domain if key else "") for limit in limits),
-        )
+        closes = LimitUse(Limit(0, key=key, label=name, closes=True), HANDLER, name if key else "")
+        own = [LimitUse(limit, HANDLER, by_domain if key else "") for limit in limits]
+        return Destination(name=name, relay=terms.relay, uses=(closes, *own))
 
 
 def recipient_of(message: Any) -> str:

@@ -80,6 +80,17 @@ def queue_at(path: str) -> Layout:
     return create_queue(place)
 
 
+def home_queue(otherwise: str) -> Layout:
+    """The settings' first queue, in which is what concerns all of them; `otherwise` a path for where there are none.
+
+    Raises what `queue_at` raises.
+    """
+    module = settings.loaded_settings()
+    path = settings.pool_settings(module).first_queue if module is not None else otherwise
+    place = redirected(located(path))
+    return Layout(place) if os.path.isdir(f"{place}/.maildefer") else queue_at(path)
+
+
 def effects_home(message: Any) -> Layout | None:
     """The queue that remembers what a message has done: the settings' first, at all its handoffs.
 
@@ -89,10 +100,7 @@ def effects_home(message: Any) -> Layout | None:
         if redirect is None:
             raise MessageHasNoKey
         return None
-    module = settings.loaded_settings()
-    path = settings.pool_settings(module).first_queue if module is not None else message.queue
-    place = redirected(located(path))
-    return Layout(place) if os.path.isdir(f"{place}/.maildefer") else queue_at(path)
+    return home_queue(message.queue)
 
 
 once.home_of = effects_home

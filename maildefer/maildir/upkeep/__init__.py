@@ -8,8 +8,9 @@
     sweep           removes what crashes left behind
     failed_moves    names that could not be moved, each tried again by itself
     tokens          tokens of conversations and limits; token_reclaim reclaims those of dead owners
+    closures        destinations that are down: closed until a time
     rates           slots of rates: so many starts in a period
 
-Imports point down: token_reclaim > reclaim, rates > tokens > observer, promote > failed_moves, leases. ticks stands
-alone.
+Imports point down: token_reclaim > reclaim, rates > tokens > observer, promote > failed_moves, leases. ticks and
+closures stand alone.
 """

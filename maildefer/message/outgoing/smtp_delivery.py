@@ -38,6 +38,7 @@ class SmtpDelivery:
         self._is_in_doubt = self._is_stale = False
         self.connection: smtplib.SMTP | None = None  # the one that was opened last
         self.reached = False  # whether any host has answered
+        self.asked = ""  # the host that was asked last
         self.said: dict[str, tuple[str, ServerReply]] = {}
         """By recipient, the host that has answered last, and its reply to the message or to the recipient."""
         self.taken: set[str] = set()
@@ -84,6 +85,7 @@ class SmtpDelivery:
 
     def _send_by_one(self, host: str, recipients: list[str]) -> list[Exception]:
         """Send over one connection; returns the errors."""
+        self.asked = host
         try:
             self.connection = connection = self._connector.open_connection(host)
         except (

@@ -130,7 +130,14 @@ class Worker:
         from maildefer.pool.worker.limits.gate import LimitGate  # few pools need these
         from maildefer.pool.worker.limits.worker_limits import WorkerLimits
 
-        limits = WorkerLimits(home, self._shared.board, self._slot_index, self._slot, self._report_released)
+        limits = WorkerLimits(
+            home,
+            self._shared.board,
+            self._slot_index,
+            self._slot,
+            self._report_released,
+            lifetime_seconds=self._shared.settings.lifetime_seconds,
+        )
         for queue in self._queues:
             if uses := application.limits_before_claim(queue.name):
                 queue.gate = LimitGate(

@@ -32,7 +32,7 @@ class Slots:
         self.ran.append("full" if self.full else "take")
         return self.full
 
-    def release_slots(self) -> None:
+    def release_slots(self, outcome: object) -> None:
         self.ran.append("release")
 
 

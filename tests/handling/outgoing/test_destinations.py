@@ -11,7 +11,9 @@ from maildefer.handling.outgoing.destinations import MX_CONNECTIONS, Destination
 
 
 def limits(destinations: Destinations, recipient: str) -> list[tuple[str, str]]:
-    return [(str(use.limit).partition(" by ")[0], use.key) for use in destinations.of(recipient).uses]
+    closes, *own = destinations.of(recipient).uses
+    assert closes.limit.closes
+    return [(str(use.limit).partition(" by ")[0], use.key) for use in own]
 
 
 def test_without_settings_all_goes_to_the_server_on_this_host() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from maildefer.handling.calls.step import CALL, EXCLUSIVE_CALL
 from maildefer.handling.limits.limit import LimitUse
-from maildefer.handling.outcomes import Postponed
+from maildefer.handling.outcomes import Outcome, Postponed
 from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.maildir.upkeep.tokens import token_of
 from maildefer.pool.worker.batch_leader import BatchCalls
@@ -158,10 +158,10 @@ class LimitedFlight(Flight):
                 pauses.close()  # a cancellation would leave what it has to the garbage collector
             self.go_on(left)
 
-    def release_slots(self) -> None:
+    def release_slots(self, outcome: Outcome | None) -> Outcome | None:
         assert self.limits is not None
         with self._flights.limits.outside():
-            self.limits.release_slots()
+            return self.limits.release_slots(outcome)
 
 
 async def _sleep(flights: Flights, seconds: float, woken: Future[None]) -> None:

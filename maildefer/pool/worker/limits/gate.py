@@ -35,7 +35,7 @@ class LimitGate:
     def holds(self, names: list[str]) -> bool:
         """Take the slots for one message; where there are none, hold the offer for a while, longer each time."""
         try:
-            seconds = self.limits.take_ahead(self._uses, waits=self.waits)
+            seconds = self.limits.take_ahead(self._uses, waits=self.waits, name=names[0])
         except StorageFault as fault:
             self._note_fault(fault, names[0])
             seconds = _LONGEST_SECONDS

@@ -8,13 +8,14 @@ wasted where it can't be returned.
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable, Generator, Sequence
 from typing import Self, TypeVar
 
-from maildefer import events
+from maildefer.errors import StorageFault
 from maildefer.handling.limits.limit import LimitUse
-from maildefer.handling.outcomes import Postponed
+from maildefer.handling.outcomes import Outcome, Postponed
 from maildefer.maildir.claims import ClaimSlots
 from maildefer.maildir.names import pushed_at
 from maildefer.maildir.system import SYSTEM, System
@@ -23,6 +24,7 @@ from maildefer.maildir.upkeep.tokens import Tokens, slots_of
 from maildefer.pool.scoreboard import Header, QueueWord, Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.conversation_locks import TokenSlots
+from maildefer.pool.worker.limits.down import DownDestinations
 from maildefer.pool.worker.limits.waiting_line import WaitingLine, number_of
 from maildefer.pool.worker.queue_view import QueueView
 
@@ -30,12 +32,12 @@ _QUICK_SECONDS = 0.1  # a slot of a handler that takes less is waited for, for s
 _LOOK_SECONDS = 0.005
 _SHARE = 4  # a worker may wait for a fifth of its time
 _GUESS_SECONDS = 1.0  # that a handler takes, before it has run here
-_FIRST_SECONDS, _LONGEST_SECONDS = 2.0, 60.0  # that a message waits for `@concurrency`, unless it is promoted
-_LONGEST_RATE_SECONDS = 600.0  # for a rate, or as long again as it has waited
 _LEAST_SECONDS = 0.5
 _JOIN_SECONDS = 2.0  # that a worker's first messages wait for the lease of `home`, all together
 _HOME_SECONDS = 1.0  # between tries without it
 _MOST_KNOWN = 1000
+_LOOK_AGAIN_SECONDS = 2.0  # for whether a destination is open again
+_PROMOTED_FOR_EACH = 2  # of those that wait for a destination, for each message that it answers
 
 T = TypeVar("T")
 Pauses = Generator[float, None, T]  # yields how many seconds to sleep before it goes on
@@ -52,6 +54,7 @@ class WorkerLimits:
         own: ScoreboardSlot,
         tell_released: Callable[[int], None],
         *,
+        lifetime_seconds: float = math.inf,
         draw: Callable[[float, float], float] = random.uniform,
         system: System = SYSTEM,
     ) -> None:
@@ -64,6 +67,7 @@ class WorkerLimits:
         layout, slots = home.claimer.layout, TokenSlots(board, slot, own)
         self._tokens = Tokens(layout, slots, lease=self._lease, folder="limits", system=system)
         self._rates = RateSlots(layout, now=home.claimer.mount_time, system=system)
+        self._down = DownDestinations(layout, home.claimer.mount_time, lifetime_seconds, draw, system)
         self._line = WaitingLine(board, system=system)
         self._taken: list[str] = []
         self._grants: list[RateGrant] = []
@@ -79,6 +83,7 @@ class WorkerLimits:
         """Make those of another message that is in flight in this worker; `slots` publishes its tokens from then on."""
         other = copy.copy(self)
         other._taken, other._grants, other._ahead, other._running = [], [], (), ()
+        other._down = self._down.beside()
         if slots is not None:
             layout = self._home.claimer.layout
             other._tokens = Tokens(layout, slots, lease=self._lease, folder="limits", system=self._system)
@@ -101,36 +106,52 @@ class WorkerLimits:
         """Do what `take_slots` does, but leave all sleep to the caller."""
         if not (yield from self._wait_for_home(uses)):
             return self._without_home(uses[0])
-        full = None if self._has_ahead(uses) else (yield from self._take(uses))
+        full = None if self._has_ahead(uses) else (yield from self._take(uses, key))
         if full is not None:
-            return self._postponed(*full, key)
+            words, queue = (
+                self._board.words,
+                self._board.queue(self._board.words[self._base + SlotWord.QUEUE]),
+            )
+            hosts = max(1, words[queue + QueueWord.HOSTS])
+            return self._line.postponed(*full, age=self._age(key), hosts=hosts, draw=self._draw)
         self._ahead, self._running, self._began = (), tuple(uses), self._system.boottime()
         return None
 
-    def take_ahead(self, uses: Sequence[LimitUse], *, waits: bool = True) -> float | None:
-        """Take a slot of each limit before the claim, for the next message; else return in how many seconds to try."""
+    def take_ahead(
+        self, uses: Sequence[LimitUse], *, waits: bool = True, name: str | None = None
+    ) -> float | None:
+        """Take a slot of each limit before the claim, for the next message; else return in how many seconds to try.
+
+        `name` is that of the entry, if it is known.
+        """
         if not self._may_take(uses):
             return 0.0
         if self._has_ahead(uses):
             return None
-        full = self._slept(self._take(uses, waits=waits))
+        full = self._slept(self._take(uses, name, waits=waits))
         if full is None:
             self._ahead = tuple(uses)
             return None
-        return full[1] or 0.0
+        seconds = full[1] or 0.0
+        return min(seconds, _LOOK_AGAIN_SECONDS) if full[0].limit.closes else seconds
 
     def release_ahead(self) -> None:
         """Release what was taken for a message that did not come."""
         if self._ahead:
             self._return_all()
 
-    def release_slots(self) -> None:
-        """Release the slots of a message whose handlers have returned; those of rates are used."""
+    def release_slots(self, outcome: Outcome | None = None) -> Outcome | None:
+        """Release the slots of a message whose handlers have returned; those of rates are used.
+
+        Returns the outcome to settle: a message whose destination is down is postponed.
+        """
         seconds = self._system.boottime() - self._began
         self._grants.clear()
         self._release_tokens()
         for use in self._running:
-            if use.limit.period_seconds is None:
+            if use.limit.closes:
+                outcome = self._end_at(use, outcome)
+            elif use.limit.period_seconds is None:
                 if len(self._mean_seconds) >= _MOST_KNOWN:
                     self._mean_seconds.clear()
                 mean = self._mean_seconds.get(use.name, seconds)
@@ -138,10 +159,26 @@ class WorkerLimits:
                 if not self._line.is_empty(number := number_of(use.name)):
                     self._tell_released(number)
         self._running = ()
+        return outcome
+
+    def _end_at(self, use: LimitUse, outcome: Outcome | None) -> Outcome | None:
+        """Close the destination if it is down, or let what waits for it go on if it was; returns what to settle."""
+        try:
+            seconds = self._down.end(use.destination, outcome)
+        except StorageFault:  # the next message finds out the same
+            return outcome
+        number = number_of(use.name)
+        if seconds is not None:
+            self._line.join(number, least_seconds=seconds, spacing_seconds=0.0)
+            return Postponed(seconds, getattr(outcome, "reason", ""), limit=number)
+        if not isinstance(outcome, Postponed | None) and not self._line.is_empty(number):
+            for _ in range(_PROMOTED_FOR_EACH):
+                self._tell_released(number)
+        return outcome
 
     def _may_take(self, uses: Sequence[LimitUse]) -> bool:
         """Whether there is a lease to take tokens under; slots of rates need to know the time, so only that it was."""
-        if self._has_joined and all(use.limit.period_seconds is not None for use in uses):
+        if self._has_joined and all(use.limit.closes or use.limit.period_seconds is not None for use in uses):
             return True
         if not self._home.may_take_tokens():
             return False
@@ -182,14 +219,19 @@ class WorkerLimits:
         return False
 
     def _take(
-        self, uses: Sequence[LimitUse], *, waits: bool = True
+        self, uses: Sequence[LimitUse], entry: str | None, *, waits: bool = True
     ) -> Pauses[tuple[LimitUse, float | None] | None]:
         """Take a slot of each limit; where one has none, none, and return it with the seconds until it may have one."""
         # The keeper reclaims what the dead hold from now on.
         self._board.words[Header.TOKENS] = self._home.index + 1
         try:
             for use in uses:
-                if use.limit.period_seconds is None and not (yield from self._take_token(use, waits)):
+                if use.limit.closes and (seconds := self._down.wait(use.destination, self._age(entry))):
+                    return use, seconds
+            for use in uses:
+                if use.limit.closes or use.limit.period_seconds is not None:
+                    continue
+                if not (yield from self._take_token(use, waits)):
                     self._return_all()
                     return use, None
             for use in uses:
@@ -200,6 +242,10 @@ class WorkerLimits:
                         self._return_all()
                         return use, grant
                     self._grants.append(grant)
+            for use in uses:
+                if use.limit.closes and (seconds := self._down.begin(use.destination)):
+                    self._return_all()
+                    return use, seconds
         except BaseException:
             self._return_all()
             raise
@@ -241,40 +287,13 @@ class WorkerLimits:
             self._rates.return_slot(grant)
         self._grants.clear()
         self._ahead = ()
+        self._down.give_up()
         self._release_tokens()
 
     def _release_tokens(self) -> None:
         for token in reversed(self._taken):
             self._tokens.release(token)
         self._taken.clear()
-
-    def _postponed(self, use: LimitUse, seconds: float | None, key: str | None) -> Postponed:
-        """For how long a message is postponed: the longer, the longer it has waited already.
-
-        For a rate, until about its turn in the line of those that wait here, since it is known when slots are free;
-        for `@concurrency` it is not, and the keeper promotes the oldest when a slot is released here.
-        """
-        limit, number, age = use.limit, number_of(use.name), self._age(key)
-        if limit.period_seconds is None or seconds is None:
-            longest = min(max(age, _FIRST_SECONDS), _LONGEST_SECONDS)
-            wait = self._draw(longest / 2, longest)
-            _, is_first = self._line.join(number, least_seconds=wait, spacing_seconds=0.0)
-        else:
-            words = self._board.words
-            hosts = words[self._board.queue(words[self._base + SlotWord.QUEUE]) + QueueWord.HOSTS]
-            spacing = limit.period_seconds / limit.count * max(1, hosts)
-            wait, is_first = self._line.join(number, least_seconds=seconds, spacing_seconds=spacing)
-            longest = max(age, _LONGEST_RATE_SECONDS)
-            if wait > longest:  # the line is an estimate
-                wait = self._draw(longest / 2, longest)
-        if is_first:
-            wait_ms, key_text = events.ms(wait), use.shown_key
-            events.emit("limit.reached", handler=use.handler, limit=str(limit), key=key_text, wait_ms=wait_ms)
-        which = f" for {use.shown_key}" if limit.key is not None else ""
-        reason, wait = f"{use.handler} is limited to {limit}{which}", max(wait, _LEAST_SECONDS)
-        has_turn = limit.period_seconds is not None and seconds is not None
-        turn = self._system.boottime() + wait if has_turn else 0.0
-        return Postponed(wait, reason, limit=number, turn=turn)
 
     def _age(self, key: str | None) -> float:
         pushed = None if key is None else pushed_at(key)

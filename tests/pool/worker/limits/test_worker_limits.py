@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -14,6 +15,7 @@ import pytest
 from maildefer import events
 from maildefer.errors import StorageFault
 from maildefer.handling.limits.limit import Limit, LimitUse, in_a_period
+from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.tokens import slots_of
@@ -44,7 +46,7 @@ class Host:
         self.board.words[base + QueueWord.STATE] = QueueState.SERVED
         self.board.words[base + QueueWord.CLAIM_UNTIL] = (1 << 63) - 1
 
-    def worker(self, slot: int) -> WorkerLimits:
+    def worker(self, slot: int, lifetime_seconds: float = math.inf) -> WorkerLimits:
         slots = ScoreboardSlot(self.board, slot)
         self.world.pid = 100 + slot
         home = QueueView("home", self.layout, 0, self.board, slots, LABEL)
@@ -55,6 +57,7 @@ class Host:
             slot,
             slots,
             self.released.append,
+            lifetime_seconds=lifetime_seconds,
             draw=lambda least, most: most,
             system=self.world.system,
         )
@@ -144,6 +147,101 @@ def test_a_slot_of_a_rate_that_is_used_too_late_is_taken_anew(host: Host) -> Non
     assert worker.take_slots([RATE], None) is None, "another one, and the first is returned"
     worker.release_slots()
     assert [start(worker) for _ in range(3)] == [True, True, False]
+
+
+DOWN = LimitUse(Limit(0, key="domain", label="b.example", closes=True), "m.send", "b.example")
+IS_DOWN = Deferred("refused", is_down=True)
+
+
+def test_when_a_destination_is_down_its_messages_wait_until_it_is_tried_by_one(
+    host: Host, told: list[dict[str, Any]]
+) -> None:
+    first, second = host.worker(0), host.worker(1)
+    host.world.pid = 100
+    assert first.take_slots([DOWN, TWO], None) is None
+    ended = first.release_slots(IS_DOWN)
+    assert isinstance(ended, Postponed), "and so uncharged"
+    assert (ended.reason, round(ended.seconds, 3)) == ("refused", 66 * 1.25)
+    waits = second.take_slots([DOWN, TWO], None)
+    assert waits is not None
+    assert (waits.reason, waits.limit) == ("b.example is down", ended.limit)
+    assert os.listdir(f"{host.layout.limits}/held") == []
+    host.pass_time(waits.seconds)
+    assert first.take_slots([DOWN], None) is None
+    assert second.take_slots([DOWN], None) is not None, "one message tries it"
+    assert isinstance(again := first.release_slots(IS_DOWN), Postponed)
+    assert again.seconds == pytest.approx(132 * 1.25)
+    assert [line["event"] for line in told] == ["destination.closed"] * 2
+    assert host.released == []
+
+
+@pytest.mark.parametrize("outcome", [ACKED, Deferred("451 later"), Buried("550 no")])
+def test_a_destination_that_answers_anything_is_open_and_more_of_what_waits_is_promoted(
+    host: Host, told: list[dict[str, Any]], outcome: Outcome
+) -> None:
+    worker, other = host.worker(0), host.worker(1)
+    worker.take_slots([DOWN], None)
+    worker.release_slots(IS_DOWN)
+    host.pass_time(70)
+    assert worker.take_slots([DOWN], None) is None
+    assert worker.release_slots(outcome) is outcome
+    assert [line["event"] for line in told] == ["destination.closed", "destination.opened"]
+    assert host.released == [number_of(DOWN.name)] * 2
+    host.pass_time(3)
+    assert other.take_slots([DOWN], None) is None
+
+
+def test_one_that_has_just_answered_is_not_down_but_has_too_many_connections(
+    host: Host, told: list[dict[str, Any]]
+) -> None:
+    worker = host.worker(0)
+    worker.take_slots([DOWN], None)
+    worker.release_slots(ACKED)
+    worker.take_slots([DOWN], None)
+    ended = worker.release_slots(IS_DOWN)
+    assert isinstance(ended, Postponed)
+    assert ended.seconds <= 5
+    assert told == []
+    assert worker.take_slots([DOWN], None) is None
+
+
+def test_a_trial_whose_message_gets_no_other_slot_or_never_comes_is_left_to_others(host: Host) -> None:
+    first, second = host.worker(0), host.worker(1)
+    first.take_slots([DOWN], None)
+    first.release_slots(IS_DOWN)
+    host.pass_time(70)
+    host.world.pid = 101
+    assert second.take_slots([ONE], None) is None
+    host.world.pid = 100
+    assert first.take_slots([DOWN, ONE], None) is not None
+    assert first.take_ahead([DOWN]) is None
+    host.world.pid = 101
+    assert second.take_ahead([DOWN]) == 2.0, "looked for again in a moment"
+    host.world.pid = 100
+    first.release_ahead()
+    assert first.take_slots([DOWN], None) is None
+    first.release_slots(None)
+    host.pass_time(2)
+    host.world.pid = 101
+    assert second.take_slots([DOWN], None) is None
+
+
+def test_what_has_waited_for_its_lifetime_goes_on_to_be_given_up_and_opens_nothing(host: Host) -> None:
+    worker = host.worker(0, lifetime_seconds=3600)
+    for _ in range(5):
+        assert worker.take_slots([DOWN], host.key(7200)) is None
+        worker.release_slots(IS_DOWN)
+        assert worker.take_slots([DOWN], host.key(1800)) is not None, "it has time left"
+        host.pass_time(60 * 2**5)
+    assert worker.take_slots([DOWN], None) is None
+    worker.release_slots(IS_DOWN)
+    assert worker.take_slots([DOWN], host.key(7200)) is None
+    given_up = Buried("given up")
+    assert worker.release_slots(given_up) is given_up
+    assert worker.take_slots([DOWN], host.key(1800)) is not None
+    assert worker.take_ahead([DOWN], name=host.key(7200)) is None
+    worker.release_ahead()
+    assert worker.take_ahead([DOWN], name=host.key(1800)) == 2.0
 
 
 def start(worker: WorkerLimits, use: LimitUse = RATE) -> bool:
