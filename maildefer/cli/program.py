@@ -37,6 +37,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "periodic": ("periodic", "Look at tasks with a schedule, run them now, pause and resume them."),
     "push": ("push", "Put messages into a queue, to be handled at once, or later."),
     "queue": ("queue", "Look at queued messages and change what becomes of them."),
+    "outgoing": (
+        "outgoing",
+        "Show the destinations of mail: how much waits, which are down, when they are tried next.",
+    ),
     "dead": ("dead", "Look at dead letters, requeue or delete them."),
     "audit": ("audit", "Prove from a queue's journal that nothing was lost."),
     "routes": ("routes", "Show the routes, and which of them match an address."),

@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import asyncio
 
-from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
-from maildefer.handling.outgoing.destinations import Destinations
-from maildefer.handling.project.setting_place import place
+from maildefer.handling.outgoing.destinations import destinations_of
 from maildefer.handling.project.settings import loaded_settings, plain_settings
 from maildefer.handling.retry import RetryPolicy
 from maildefer.mail import MailRequest
 from maildefer.routing import route, stateless
 
 _SETTINGS = loaded_settings()
-try:
-    DESTINATIONS = Destinations(getattr(_SETTINGS, "outgoing_config", None))
-except ConfigurationError as fault:
-    where = "" if _SETTINGS is None else f"{place(_SETTINGS, 'outgoing_config')}: "
-    raise ConfigurationError(f"{where}{fault}") from None
+DESTINATIONS = destinations_of(_SETTINGS)
 _POLICY = RetryPolicy(
     **{
         name: value

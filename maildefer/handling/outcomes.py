@@ -134,14 +134,16 @@ class HandedOff:
 class Postponed:
     """The attempt did not begin, and is not charged: another worker has the conversation, or a state can't be read.
 
-    With `limit`, its number, a limit is reached: there may be thousands of these, and the log tells once of all. With
-    `turn`, on the boot clock, this host promotes the entry then, while its due time is in whole seconds.
+    With `limit`, its number, a limit is reached: there may be thousands of these, and the log tells once of all, but
+    for those that were `tried`, whose destination is down. With `turn`, on the boot clock, this host promotes the entry
+    then, while its due time is in whole seconds.
     """
 
     seconds: float
     reason: str
     limit: int = 0
     turn: float = 0.0
+    tried: bool = False
 
 
 Outcome = Acked | Deferred | Buried | HandedOff | Postponed

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from maildefer.maildir.operator import schedule
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.reasons import read_reason
 from maildefer.message.envelope import Envelope, block
+from tests.lifecycle.commands import maildefer
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import APPLICATION, Project, eventually
 from tests.support import certificates, dovecot, exim, next_server, postfix
@@ -87,12 +89,16 @@ class Sending:
         eventually(lambda: server.copies(recipient), f"{recipient} has it in the mailbox")
         assert server.copies(recipient) == 1
 
-    def deferred(self, key: str) -> str:
+    def deferred(self, key: str, outcome: str = "deferred") -> str:
         """Why it is tried again later."""
         event = self.pool.await_event("attempt.ended", key=key)
-        assert event["outcome"] == "deferred", event
+        assert event["outcome"] == outcome, event
         eventually(lambda: any(entry.key == key for entry in self.project.names("later_new")), "it waits")
         return str(event["reason"])
+
+    def is_down(self, key: str) -> str:
+        """Why it waits, uncharged, until its destination has answered."""
+        return self.deferred(key, "postponed")
 
     def again(self, key: str) -> None:
         schedule.reschedule(self.project.queue, key, None, host="test")
@@ -160,20 +166,31 @@ def test_what_is_greylisted_is_taken_at_the_next_attempt(sending: Sending, an_ex
     sending.arrives(an_exim, "grey-bob@exim.example", grey)
 
 
-def test_a_server_that_refuses_connections_gets_it_when_it_is_there(sending: Sending) -> None:
-    [key] = sending.push("bob@refused.example")
-    assert "refused" in sending.deferred(key)
+def test_a_destination_that_is_down_is_tried_by_one_message_until_it_is_there(sending: Sending) -> None:
+    [first] = sending.push("bob@refused.example")
+    assert "refused" in sending.is_down(first)
+    closed = sending.pool.await_event("destination.closed", destination="refused.example")
+    assert "Connection refused (127.0.0.1)" in closed["error"]
+    others = sending.push(*(f"user{number}@refused.example" for number in range(10)))
+    eventually(lambda: len(sending.project.names("later_new")) >= 11, "all wait")
+    assert not [one for one in sending.pool.events("attempt.ended") if one["key"] in others], "unseen by it"
+    told = maildefer(sending.pool, "outgoing", "--json").stdout
+    [shown] = [row for row in map(json.loads, told.splitlines()) if row["destination"] == "refused.example"]
+    assert (shown["waiting"], shown["failures"]) == (11, 1)
     with next_server.running(port=REFUSED_PORT) as server:
-        sending.again(key)
-        eventually(lambda: sending.is_done(key), "it is sent")
-        assert server.copies("bob@refused.example") == 1
+        assert maildefer(sending.pool, "outgoing", "--retry", "refused.example").returncode == 0
+        for number, key in enumerate(others):
+            eventually(partial(sending.is_done, key), "it is sent")
+            assert server.copies(f"user{number}@refused.example") == 1
+        eventually(lambda: sending.is_done(first), "and the first one")
+    sending.pool.await_event("destination.opened", destination="refused.example")
 
 
 def test_a_certificate_of_another_name_keeps_what_is_to_be_verified(
     sending: Sending, an_exim: RealServer
 ) -> None:
     verified, bob = sending.push("bob@verified.example", "bob-in-tls@exim.example")
-    assert "certificate verify failed" in sending.deferred(verified)
+    assert "certificate verify failed" in sending.is_down(verified)
     sending.arrives(an_exim, "bob-in-tls@exim.example", bob)
     assert an_exim.copies("bob@verified.example") == 0
     [taken] = [data for data in an_exim.messages() if b"bob-in-tls" in data]
@@ -184,7 +201,7 @@ def test_where_tls_is_broken_mail_goes_in_the_clear_only_if_that_is_enough(
     sending: Sending, a_postfix: RealServer
 ) -> None:
     required, bob = sending.push("bob@required.example", "bob-in-the-clear@postfix.example")
-    assert "454 4.7.0 TLS not available" in sending.deferred(required)
+    assert "454 4.7.0 TLS not available" in sending.is_down(required)
     sending.arrives(a_postfix, "bob-in-the-clear@postfix.example", bob)
     assert a_postfix.copies("bob@required.example") == 0
 

@@ -8,5 +8,5 @@ sendmail, send a drop-in for sendmail(8); an SMTP client queue_legacy    Salmon'
 mailboxes      `cleanse` and `blast`                     passwd          the password file
 audit, doctor  proofs and checks                         routes          the table of routes
 permissions    rights of a front end of another user     periodic        tasks with a schedule
-man            manual pages
+outgoing       destinations of mail                      man             manual pages
 """

@@ -98,6 +98,10 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             "maildefer sendmail -i -f me@here.example post@blog.example < letter",
         ),
     ),
+    "outgoing": (
+        ("what waits for which destination", "maildefer outgoing"),
+        ("when a server is back", "maildefer outgoing --retry example.org"),
+    ),
     "passwd": (("asks for the password", "maildefer passwd run/passwords alice"),),
     "cleanse": (("an mbox as a Maildir", "maildefer cleanse inbox.mbox clean/"),),
     "blast": (("to the front end of this project", "maildefer blast old.mbox --port 8823"),),

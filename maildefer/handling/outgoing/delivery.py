@@ -66,7 +66,7 @@ class Delivery:
         if (self._message.attempt or 1) >= self._policy.min_attempts and self._is_old():
             raise DeliveryFailed(recipient, refused, host, self._age())
         if not delivery.reached:
-            raise DestinationDown(said((_DOWN, refused[1]), delivery.asked))
+            raise DestinationDown(said(refused, delivery.asked))
         raise Defer(f"{recipient}: {said(refused, host)}")
 
     def abort(self) -> None:

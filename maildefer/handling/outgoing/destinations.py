@@ -1,21 +1,24 @@
 """Where mail goes, by the setting `outgoing_config`: the servers of each destination, and its limits.
 
-A destination is what is limited, and what waits as a whole while it is down: the server that the settings name, or
-without one the recipient's domain.
+A destination is what is limited, and what waits as a whole while it is down: the server that the settings name for all
+mail, or by MX the recipient's domain, as is a domain for which they name something else than limits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling.limits.limit import Limit, LimitUse, at_a_time, in_a_period
+from maildefer.handling.project.setting_place import place
 from maildefer.message.outgoing.kept_relay import KeptRelay
 from maildefer.message.outgoing.relay import TLS_MODES
 
-HANDLER: Final = "maildefer.handlers.outgoing.START"
+MODULE: Final = "maildefer.handlers.outgoing"
+HANDLER: Final = f"{MODULE}.START"
 MX_CONNECTIONS: Final = 20
 """To a domain at a time, where the servers are not our own and the settings say nothing."""
 
@@ -32,6 +35,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "connections": (int, type(None)),
     "rate": (str, type(None)),
 }
+_LIMITS: Final = {"connections", "rate"}
 _OF_A_SERVER: Final = ("host", "port", "ssl", "lmtp", "username", "password")
 
 
@@ -51,11 +55,12 @@ class _Terms:
     relay: KeptRelay
     connections: int | None
     rate: str | None
+    is_own: bool = False  # they say where the mail of one domain goes, or how
 
     @property
     def server(self) -> str | None:
-        """The server's name as a destination; None where each domain has its own."""
-        if self.relay.hostname is None:
+        """The server's name as a destination; None where it is the domain's."""
+        if self.relay.hostname is None or self.is_own:
             return None
         if self.relay.hostname.startswith("/"):
             return self.relay.hostname
@@ -75,7 +80,8 @@ class Destinations:
             own = _mapping(where, own)
             kept = {key: value for key, value in given.items() if key not in _OF_A_SERVER}
             base = {"host": "127.0.0.1", **given} if own.keys().isdisjoint(_OF_A_SERVER) else kept
-            self._terms[domain.lower().rstrip(".")] = _terms(where, {"host": None, **base, **own})
+            is_own = not own.keys() <= _LIMITS
+            self._terms[domain.lower().rstrip(".")] = _terms(where, {"host": None, **base, **own}, is_own)
         self._known: dict[str, Destination] = {}
 
     @property
@@ -107,10 +113,10 @@ class Destinations:
     def _destination(self, domain: str, terms: _Terms) -> Destination:
         server = terms.server
         name = server or domain or "(no domain)"
-        by_domain = domain if terms is not self._others else name  # the limits that were given for it alone
+        by_domain = domain if terms is not self._others else name  # limits that were given for it alone
         key: Any = None if not domain else self._name_for
         limits: list[Limit] = []
-        connections = terms.connections or (MX_CONNECTIONS if server is None else None)
+        connections = terms.connections or (MX_CONNECTIONS if terms.relay.hostname is None else None)
         if connections:
             limits.append(at_a_time(connections, key))
         if terms.rate:
@@ -118,6 +124,15 @@ class Destinations:
         closes = LimitUse(Limit(0, key=key, label=name, closes=True), HANDLER, name if key else "")
         own = [LimitUse(limit, HANDLER, by_domain if key else "") for limit in limits]
         return Destination(name=name, relay=terms.relay, uses=(closes, *own))
+
+
+def destinations_of(settings: ModuleType | None) -> Destinations:
+    """Those that a project's settings name. Raises ConfigurationError with file and line."""
+    try:
+        return Destinations(getattr(settings, "outgoing_config", None))
+    except ConfigurationError as fault:
+        where = "" if settings is None else f"{place(settings, 'outgoing_config')}: "
+        raise ConfigurationError(f"{where}{fault}") from None
 
 
 def recipient_of(message: Any) -> str:
@@ -135,7 +150,7 @@ def _mapping(where: str, given: object) -> Mapping[str, Any]:
     return given
 
 
-def _terms(where: str, given: Mapping[str, Any]) -> _Terms:
+def _terms(where: str, given: Mapping[str, Any], is_own: bool = False) -> _Terms:
     """What one mapping of the settings says. Raises ConfigurationError that names it."""
     for key, value in given.items():
         if key not in _KINDS:
@@ -186,4 +201,4 @@ def _terms(where: str, given: Mapping[str, Any]) -> _Terms:
         )
     except (TypeError, ValueError) as fault:
         raise ConfigurationError(f"{where}: {fault}") from fault
-    return _Terms(relay=relay, connections=connections, rate=rate)
+    return _Terms(relay=relay, connections=connections, rate=rate, is_own=is_own)

@@ -38,7 +38,7 @@ LAST_FAILURES: Final = 5
 """After so many trials in vain, what has waited for its lifetime is given up."""
 
 _NAME: Final = re.compile(r"([0-9a-f]{20}),f=([0-9]{1,6})(,t)?,d=([0-9]{1,15}),u=[0-9a-f]{16}\Z")
-_LOOK_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 2.0
 _FORGOTTEN_SECONDS: Final = 31 * 86400.0
 _LONGEST_WORDS: Final = 500
 
@@ -96,7 +96,7 @@ class Closures:
         """For how long it is closed; 0.0: a trial may begin; None: it is open."""
         now = self._system.boottime()
         if now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
+            self._look_at = now + LOOK_SECONDS
             with suppress(OSError):  # what was seen last counts
                 self._list(touch=False)
         if not self._seen or (closure := self._seen.get(hash_of(name))) is None:
@@ -170,6 +170,12 @@ class Closures:
         except OSError as fault:
             raise_named(self._path, fault)
         return True
+
+    def reopen(self, name: str) -> bool:
+        """Let a trial begin now; False where it is not closed. Raises StorageFault's kinds."""
+        if self.record(name) is None:
+            return False
+        return self._renamed(self._seen[hash_of(name)], is_tried=False, seconds=0.0)
 
     def records(self) -> list[ClosureRecord]:
         """All that are closed, the first due first. Raises StorageFault's kinds."""

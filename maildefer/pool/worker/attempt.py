@@ -114,7 +114,7 @@ class QueueAttempts:
         self.note_settled(claim, outcome, word)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         reason = getattr(outcome, "reason", None)
-        if not (isinstance(outcome, Postponed) and outcome.limit):
+        if not (isinstance(outcome, Postponed) and outcome.limit and not outcome.tried):
             self.log.add(
                 self.queue, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason
             )

@@ -54,7 +54,7 @@ def test_a_domain_may_have_limits_of_its_own_and_a_server_of_its_own() -> None:
     assert (big.name, big.relay.password) == ("mail.example:25", "p"), "it goes by the same server"
     assert limits(destinations, "a@big.example") == [("2 at a time", "big.example")]
     inside = destinations.of("a@inside.example")
-    assert (inside.name, inside.relay.lmtp, inside.relay.password) == ("/run/lmtp", True, None)
+    assert (inside.name, inside.relay.lmtp, inside.relay.password) == ("inside.example", True, None)
     by_mx = destinations.of("a@mx.example").relay
     assert (by_mx.hostname, by_mx.password) == (None, None), "no password goes to another server"
 

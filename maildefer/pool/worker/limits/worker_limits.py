@@ -170,7 +170,7 @@ class WorkerLimits:
         number = number_of(use.name)
         if seconds is not None:
             self._line.join(number, least_seconds=seconds, spacing_seconds=0.0)
-            return Postponed(seconds, getattr(outcome, "reason", ""), limit=number)
+            return Postponed(seconds, getattr(outcome, "reason", ""), limit=number, tried=True)
         if not isinstance(outcome, Postponed | None) and not self._line.is_empty(number):
             for _ in range(_PROMOTED_FOR_EACH):
                 self._tell_released(number)

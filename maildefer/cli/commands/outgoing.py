@@ -1,0 +1,184 @@
+"""`outgoing`: the destinations of what is to be sent: how much waits, which are down, when they are tried next."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Final
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.defaults import answered
+from maildefer.cli.entries.listing import arrived_at, envelope_of
+from maildefer.cli.entries.selection import Json
+from maildefer.cli.parameters import Commands
+from maildefer.errors import ConfigurationError, MaildeferError, QueueMissing
+from maildefer.handling.outgoing.destinations import MODULE, Destinations, destinations_of
+from maildefer.handling.project import finder
+from maildefer.handling.project.queue_paths import home_queue, located
+from maildefer.handling.project.settings import load_settings, pool_settings
+from maildefer.host.bounded_call import bounded
+from maildefer.host.identity import this_host
+from maildefer.maildir.due import clock_of
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.operator.entries import Folder, FoundEntry
+from maildefer.maildir.operator.inspection import look_into_queue
+from maildefer.maildir.upkeep.closures import LOOK_SECONDS, ClosureRecord, Closures
+
+app = Commands()
+_WAITING: Final[tuple[Folder, ...]] = ("deferred", "waiting", "claimed")
+
+
+@dataclass(slots=True)
+class _DestinationEntries:
+    """What waits for one destination."""
+
+    entries: int = 0
+    oldest: float | None = None
+    due: list[int] = field(default_factory=list)
+
+
+@app.command()
+def outgoing(
+    retry: Annotated[
+        str | None,
+        typer.Option(metavar="DESTINATION", help="Have what waits for it, or for a domain, tried at once."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the destinations of mail: how much waits, which are down, when they are tried next."""
+    queues, destinations, home = _project()
+    if retry is None:
+        _show(queues, destinations, home, json)
+    else:
+        _try_at_once(retry, queues, destinations, home)
+
+
+def _show(queues: dict[str, Layout], destinations: Destinations, home: Layout, json: bool) -> None:
+    waiting: dict[str, _DestinationEntries] = {}
+    for one, name in _entries(queues, destinations):
+        found = waiting.setdefault(name, _DestinationEntries())
+        found.entries += 1
+        if (arrived := arrived_at(one.entry.key)) is not None:
+            found.oldest = arrived if found.oldest is None else min(arrived, found.oldest)
+        if one.entry.due is not None and not schedule.is_held(one.entry):
+            found.due.append(one.entry.due)
+    down = {record.name: record for record in answered(bounded(lambda: _closures(home).records()), home.path)}
+    rows = []
+    for name in sorted(waiting.keys() | down.keys(), key=lambda name: (name not in down, name)):
+        facts = _facts(name, waiting.get(name, _DestinationEntries()), down.get(name))
+        if json:
+            output.record(facts)
+        rows.append(_row(facts))
+    if rows and not json:
+        output.table(rows, ("destination", "waiting", "oldest", "state", "next try", "last words"))
+    elif not rows:
+        output.say("nothing waits to be sent, and no destination is down")
+
+
+def _try_at_once(
+    destination: str, queues: dict[str, Layout], destinations: Destinations, home: Layout
+) -> None:
+    closures, known = _closures(home), {destination, destinations.of(f"@{destination}").name}
+    were_down = [name for name in known if answered(bounded(partial(closures.reopen, name)), home.path)]
+    moved = 0
+    if were_down:
+        time.sleep(LOOK_SECONDS)  # until all workers know
+    for one, name in _entries(queues, destinations, ("deferred",)):
+        is_meant = name in were_down or destination in (name, _domain(one))
+        if is_meant and not schedule.is_held(one.entry):
+            layout = queues[one.path.removesuffix(f"/.later/new/{one.name}")]
+            moved += schedule.move(layout, one, None, host=this_host().label)
+    if not were_down and not moved:
+        raise MaildeferError(f"nothing waits for {destination}: `maildefer outgoing` shows what does")
+    for name in were_down:
+        output.line(output.clean(f"{name} is tried at once"))
+    output.say(f"{output.count(moved, 'deferred message is', 'deferred messages are')} tried at once")
+
+
+def _project() -> tuple[dict[str, Layout], Destinations, Layout]:
+    """The queues that are delivered, where to, and the queue that knows what is down. Raises ConfigurationError."""
+    if not finder.is_project():
+        raise ConfigurationError(
+            f"no project here, as {os.getcwd()} has no settings: "
+            f"change to the project's folder, or name it in {finder.PROJECT}"
+        )
+    module = load_settings()
+    listed = pool_settings(module).queues
+    paths = [located(queue) for queue, modules in listed.items() if MODULE in modules]
+    if not paths:
+        raise ConfigurationError(
+            f'no queue is delivered: add "run/outgoing": ["{MODULE}"] to `queues` in {module.__name__}'
+        )
+    found: dict[str, Layout] = {}
+    for path in paths:
+        try:
+            found[path] = answered(bounded(partial(look_into_queue, path)), path)
+        except QueueMissing:  # nothing was ever sent
+            continue
+    return found, destinations_of(module), answered(bounded(lambda: home_queue(paths[0])), paths[0])
+
+
+def _closures(home: Layout) -> Closures:
+    return Closures(home, now=clock_of(home).now)
+
+
+def _entries(
+    queues: dict[str, Layout], destinations: Destinations, folders: tuple[Folder, ...] = _WAITING
+) -> Iterator[tuple[FoundEntry, str]]:
+    """The entries of the queues, each with the name of its destination."""
+    for layout in queues.values():
+        for folder in folders:
+            for one in entries.list_entries(layout, folder):
+                envelope = envelope_of(one.path)
+                yield one, destinations.of(envelope.recipient if envelope is not None else "").name
+
+
+def _domain(one: FoundEntry) -> str:
+    envelope = envelope_of(one.path)
+    return "" if envelope is None else envelope.recipient.rpartition("@")[2].lower()
+
+
+def _facts(name: str, waiting: _DestinationEntries, down: ClosureRecord | None) -> dict[str, object]:
+    if down is None:
+        due = min(waiting.due, default=None)
+        return {"destination": name, "waiting": waiting.entries, "oldest": waiting.oldest, "next": due}
+    return {
+        "destination": name,
+        "waiting": waiting.entries,
+        "oldest": waiting.oldest,
+        "next": down.closure.due_seconds,
+        "down_since": down.since_seconds,
+        "failures": down.closure.failures,
+        "is_tried": down.closure.is_tried,
+        "last_words": down.words,
+    }
+
+
+def _row(facts: dict[str, object]) -> tuple[object, ...]:
+    now = time.time()
+
+    def ago(given: object) -> str:
+        return output.duration(now - given) if isinstance(given, int | float) else "-"
+
+    state, due = "up", facts["next"]
+    following = f"in {output.duration(due - now)}" if isinstance(due, int | float) and due > now else "-"
+    if "down_since" in facts:
+        state = f"down for {ago(facts['down_since'])}"
+        if facts["is_tried"]:
+            following = "now"
+        elif following == "-":
+            following = "with the next message"
+    return (
+        facts["destination"],
+        facts["waiting"],
+        ago(facts["oldest"]),
+        state,
+        following,
+        facts.get("last_words") or "-",
+    )

@@ -1,0 +1,117 @@
+"""`maildefer outgoing`: what waits for which destination, and what is tried at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.operator import schedule
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.upkeep.closures import Closures
+from maildefer.message.envelope import block
+from tests.cli.conftest import Maildefer
+
+SETTINGS = """
+queues = {"run/queue": ["workers.x"], "run/outgoing": ["maildefer.handlers.outgoing"]}
+outgoing_config = {"host": None}
+"""
+
+
+@pytest.fixture
+def project() -> Path:
+    here = Path.cwd()
+    (here / "conf").mkdir()
+    (here / "conf" / "__init__.py").touch()
+    (here / "conf" / "settings.py").write_text(SETTINGS)
+    return here
+
+
+@pytest.fixture
+def home(project: Path) -> Layout:
+    return create_queue(str(project / "run/queue"))
+
+
+@pytest.fixture
+def queue(project: Path) -> Layout:
+    return create_queue(str(project / "run/outgoing"))
+
+
+def push(queue: Layout, recipient: str, due: int | None = None) -> str:
+    key = Pusher(queue, host="test").push(
+        lambda stem: (block(stem, "s@x", recipient, host="test", when=0.0, via="push"), b"Subject: s\n\n")
+    )
+    if due is not None:
+        schedule.reschedule(queue, key, due, host="test")
+    return key
+
+
+def close(home: Layout, name: str, words: str = "Connection refused (mx.c.example)") -> None:
+    Closures(home, now=time.time).close(name, words)
+
+
+def stems(folder: str) -> set[str]:
+    return {one.name.partition(",")[0] for one in Path(folder).iterdir()}
+
+
+def test_each_destination_is_shown_with_what_waits_and_why(
+    maildefer: Maildefer, queue: Layout, home: Layout
+) -> None:
+    push(queue, "ann@b.example")
+    later = int(time.time()) + 300
+    for name in ("ann", "bob"):
+        push(queue, f"{name}@C.example", later)
+    close(home, "c.example")
+    down, up = map(json.loads, maildefer("outgoing", "--json").out.splitlines())
+    assert (up["destination"], up["waiting"], up["next"]) == ("b.example", 1, None)
+    assert (down["destination"], down["waiting"], down["failures"]) == ("c.example", 2, 1)
+    assert down["last_words"] == "Connection refused (mx.c.example)"
+    assert 50 < down["next"] - time.time() < 70
+    _, first, second = maildefer("outgoing").out.splitlines()
+    assert first.startswith("c.example    2 ")
+    assert first.endswith("Connection refused (mx.c.example)")
+    assert "down for" in first
+    assert second.split()[:2] == ["b.example", "1"]
+
+
+def test_what_strangers_have_said_forges_no_line(maildefer: Maildefer, queue: Layout, home: Layout) -> None:
+    close(home, "c.example", "\x1b[2J\nb.example  0")
+    assert len(maildefer("outgoing").out.splitlines()) == 2
+
+
+def test_a_destination_is_tried_at_once_with_what_waits_for_it(
+    maildefer: Maildefer, queue: Layout, home: Layout
+) -> None:
+    later = int(time.time()) + 300
+    waits, other = push(queue, "ann@c.example", later), push(queue, "ann@b.example", later)
+    held = push(queue, "bob@c.example")
+    assert maildefer("queue", "hold", str(queue.path), held).code == 0
+    close(home, "c.example")
+    ended = maildefer("outgoing", "--retry", "c.example")
+    assert (ended.code, ended.out) == (0, "c.example is tried at once\n")
+    assert "1 deferred message is tried at once" in ended.err
+    assert stems(queue.new) == {waits.partition(",")[0]}
+    assert stems(queue.later_new) == {other.partition(",")[0], held.partition(",")[0]}
+    assert Closures(home, now=time.time).seconds_closed("c.example") == 0.0
+
+
+def test_a_destination_for_which_nothing_waits_is_an_error(maildefer: Maildefer, queue: Layout) -> None:
+    ended = maildefer("outgoing", "--retry", "c.example")
+    assert ended.code == 1
+    assert "nothing waits for c.example" in ended.err
+
+
+def test_before_anything_was_sent_nothing_waits(maildefer: Maildefer, project: Path) -> None:
+    ended = maildefer("outgoing")
+    assert (ended.code, ended.out) == (0, "")
+    assert "nothing waits to be sent" in ended.err
+
+
+def test_a_project_without_such_a_queue_is_told_what_to_add(maildefer: Maildefer, project: Path) -> None:
+    (project / "conf" / "settings.py").write_text('queues = {"run/queue": ["workers.x"]}\n')
+    ended = maildefer("outgoing")
+    assert ended.code == 78
+    assert "maildefer.handlers.outgoing" in ended.err
