@@ -20,7 +20,7 @@ from maildefer.maildir.names import EntryName, hashed, sized
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.pop import Popped, pop_entry
-from maildefer.maildir.push import Planned, Pusher
+from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.maildir.reasons import write_reason
 from maildefer.message.envelope import TOP_LIMIT_BYTES
 from maildefer.message.request import MailRequest, compose_of, received
@@ -117,13 +117,13 @@ class Queue:
         `unique`, it stores nothing while an entry of that key has not ended; the `PushedKey` says so by `is_new`.
         Raises TypeError, ValueError for no such value; AddressRefused, QueueMissing, StorageFault's kinds.
         """
-        pusher, compose = self._pusher(), compose_of(message, sender, recipient, host=_HOST)
-        if after is None and at is None and unique is None and priority == "normal":
-            return pusher.push(compose)
-        planned = Planned(compose=compose, due=pusher.due(after=after, at=at), priority=priority)
+        pusher = self._pusher()
+        compose: Compose = compose_of(message, sender, recipient, host=_HOST)
+        if after is not None or at is not None or priority != "normal":
+            compose = Planned(compose=compose, due=pusher.due(after=after, at=at), priority=priority)
         if unique is not None:
-            return push_unique(pusher.layout, unique, planned, host=pusher.host)
-        return pusher.push(planned)
+            return push_unique(pusher.layout, unique, compose, host=pusher.host)
+        return pusher.push(compose)
 
     def cancel(self, key: str) -> bool:
         """Remove an entry that waits or is deferred, and say whether it was; a worker's entry is left to it.

@@ -214,19 +214,20 @@ class DirectorySync:
         for waiter in reversed(followers):
             waiter.fault, waiter.after = fault, after
             after = waiter
-        self._wake(after)
+        if after is not None:
+            self._wake(after)
         if fault is not None:
             raise fault
 
     def _hand_over(self, again: list[_Waiter]) -> None:
         """Begin the next sync, for all callers that wait and for those whose sync did not happen."""
         with self._lock:
-            following, self._waiting = [*again, *self._waiting], []
+            following, self._waiting = again + self._waiting, []
             self._running = bool(following)
-            if following:
-                following[0].followers = following[1:]
-        if following:
-            following[0].wake_lock.release()
+            if not following:
+                return
+            following[0].followers = following[1:]
+        following[0].wake_lock.release()
 
     def _wake(self, waiter: _Waiter | None) -> None:
         """Wake the first waiter, from this one on, that was not interrupted; calling it twice does no harm."""

@@ -38,7 +38,7 @@ _COUNTERS = "failures", "handoffs", "attempts", "crashes", "returns", "due"
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
 _NUMBERS = r"([0-9]{1,11})\.M([0-9]{6})P[0-9]+Q[0-9]+R[0-9a-f]{16}"  # the beginning of a key of ours
 _OWN = re.compile(rf"{_NUMBERS}\.[^,/]+(?:,t=([0-9]{{1,11}}))?(?:,[pq]=\w+)*,S=[0-9]+\Z")
-_PUSHED = ",t="  # before the time of a push for later
+FOR_LATER = ",t="  # before the time of a push for later
 _POP = "pop-"
 _UNIQUE_BYTES = 5
 _UNIQUE = re.compile(r",(?:u=([0-9a-f]{10})|o=([0-9a-f]{10}h?))\Z")
@@ -169,7 +169,7 @@ def fresh_stem(host: str, system: System, due: int | None = None, part: str = ""
     padded = f"{1_000_000 + micros}"[1:]  # takes half the time of a format of six digits
     begin = seconds if due is None else due
     stem = f"{begin}.M{padded}P{system.pid()}Q{next(_count)}R{system.token(8)}.{host}"
-    return stem + part if due is None else f"{stem}{_PUSHED}{seconds}{part}"
+    return stem + part if due is None else f"{stem}{FOR_LATER}{seconds}{part}"
 
 
 def sized(stem: str, size_bytes: int) -> str:
@@ -255,7 +255,7 @@ def due_of(name: str) -> int | None:
 
 def first_name(key: str) -> str:
     """Return the name under which an entry of ours is pushed: its key, and the due time of a push for later."""
-    own = _OWN.match(key) if _PUSHED in key else None
+    own = _OWN.match(key) if FOR_LATER in key else None
     return f"{key},d={own[1]}" if own and own[3] else key
 
 

@@ -38,10 +38,11 @@ class DraftPlacer:
 
     def place_of(self, marker: str) -> str:
         """Return where an entry is put: a worker moves what is not due, and could not be put into `.later/`, there."""
+        if names.FOR_LATER not in marker:
+            return f"{self._layout.new}/{marker}"
         name = names.first_name(marker)
-        if name == marker or self.rights.only_puts_in:
-            return f"{self._layout.new}/{name}"
-        return f"{self._layout.later_new}/{name}"
+        is_claimable = name == marker or self.rights.only_puts_in
+        return f"{self._layout.new if is_claimable else self._layout.later_new}/{name}"
 
     def finish(self, drafts: Sequence[tuple[str, str]]) -> None:
         """Put synced drafts where they wait, durable, unless that was done: by this process, or by any other."""
@@ -94,9 +95,8 @@ class DraftPlacer:
 
     def commit(self, markers: Sequence[str], moved: Sequence[str]) -> None:
         """Make the places of entries durable, and record the push of those keys that were moved."""
-        later = [
-            place for each in markers if (place := self.place_of(each)).startswith(self._layout.later_new)
-        ]
+        due = [self.place_of(each) for each in markers if names.FOR_LATER in each]
+        later = [place for place in due if place.startswith(self._layout.later_new)] if due else due
         if len(later) < len(markers):
             self._new_folder.sync()
         if later:

@@ -45,7 +45,8 @@ class MarkerDraft(FolderDraft):
         if data is not None:
             entry = f"{self.path}/{self.marker}{DRAFT}"
             self.descriptor = durable.begin_file(entry, data, rights=self.rights, system=self._system)
-        self.create({self.marker: b""})
+        marker = f"{self.path}/{self.marker}"
+        self._system.close(durable.begin_file(marker, b"", rights=self.rights, system=self._system))
         if data is not None:
             self._system.fsync(self.descriptor)
         self.sync()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.drafts.placer import DraftPlacer
@@ -17,8 +16,7 @@ from maildefer.maildir.system import SYSTEM, System
 _TRIES: Final = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marked:
+class Marked(NamedTuple):
     """The entry of a name: the one that this push has made (`is_new`), or the one that was found."""
 
     key: str
@@ -71,7 +69,12 @@ class MarkerFinder:
 
     def move_entry(self, place: str, marker: str) -> bool:
         """Move an entry from beside its marker to where it waits; False if another process has, or it has ended."""
-        return bool(self.placer.move_all([(f"{place}/{marker}{DRAFT}", marker)]))
+        draft = f"{place}/{marker}{DRAFT}"
+        try:
+            self._system.rename(draft, self.placer.place_of(marker))
+        except OSError as fault:
+            return bool(self.placer.move_left([(draft, marker)], fault))
+        return True
 
     def _is_over(self, place: str, state: MarkerState) -> bool:
         """Whether a marker is to be freed that no evidence says it of: its entry is nowhere.

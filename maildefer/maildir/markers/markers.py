@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 from maildefer.errors import MarkersRefused, QueueMissing, StaleHandle, UniqueKeyHeld, raise_named
 from maildefer.maildir import names
-from maildefer.maildir.drafts.entry import Draft, mark_priorities
+from maildefer.maildir.drafts.entry import Draft, Planned, mark_priorities
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.drafts import MarkerDraft
 from maildefer.maildir.markers.finder import Marked as Marked
@@ -107,12 +107,12 @@ class Markers:
 
     def _push_new(self, place: str, compose: Compose) -> Marked | None:
         """Make an entry with its marker, or return the one that came first; None if the caller has to begin again."""
-        due, part = getattr(compose, "due", None), getattr(compose, "part", "")
-        stem = names.fresh_stem(self._host, self._system, due, part)
+        due, part = (compose.due, compose.part) if isinstance(compose, Planned) else (None, "")
         if part and not self._has_priorities:
             mark_priorities(self._layout, self._finder.placer.rights, self._system)
             self._has_priorities = True
-        stem += f"{IN_KEY}{place.rpartition('/')[2]}"
+        part += f"{IN_KEY}{place.rpartition('/')[2]}"
+        stem = names.fresh_stem(self._host, self._system, due, part)
         chunks = compose(stem)
         assert not isinstance(chunks, Draft), "the entry is written beside its marker"
         data = b"".join(chunks)
@@ -141,14 +141,17 @@ class Markers:
 
     def _take(self, draft: MarkerDraft, place: str) -> bool:
         """Rename the folder into its place; False if the place is held."""
-        below = self._finder.folder.removeprefix(f"{self._layout.path}/")
-        if not draft.place(place, lambda: make_in(self._layout.path, below, self._system)):
+        if not draft.place(place, self._make_folder):
             return False
         if draft.is_doubted:
             if not draft.has_link():
                 raise _Swept
             self._finder.look_up_anew()
         return True
+
+    def _make_folder(self) -> None:
+        below = self._finder.folder.removeprefix(f"{self._layout.path}/")
+        make_in(self._layout.path, below, self._system)
 
     def _place(self, draft: MarkerDraft, place: str) -> None:
         """Make the marker durable, and then the entry.
