@@ -8,8 +8,8 @@ from __future__ import annotations
 # Where the front end listens for mail (`maildefer start`).
 receiver_config = {"host": "127.0.0.1", "port": 8823}
 
-# Where answers go, as `settings.relay`: the development sink (`maildefer log`), or your mail server.
-relay_config = {"host": "127.0.0.1", "port": 8825}
+# Where answers go, as `settings.relay`: into this queue, once the handler that sends them has returned.
+relay_config = {"queue": "run/outgoing"}
 
 # What stands in parentheses in a route, as regular expressions.
 router_defaults = {"host": r"[a-z0-9.-]+", "post_name": r"[a-z0-9][a-z0-9_-]*"}
@@ -31,7 +31,8 @@ queues = {
     "run/outgoing": ["maildefer.handlers.outgoing"],
 }
 
-# Where mail of the queue run/outgoing is delivered: the development sink, or your mail server; None: by MX.
+# Where mail of the queue run/outgoing is delivered: the development sink (`maildefer log`), or your mail server; None:
+# by MX.
 outgoing_config = {"host": "127.0.0.1", "port": 8825}
 
 # The least level of what the log shows of handlers' own lines; "info" leaves out `logging.debug`.

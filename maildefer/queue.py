@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 from maildefer.errors import EntryTooLarge, QueueError, raise_named
+from maildefer.handling.project import queue_paths
 from maildefer.handling.project.queue_paths import located, queue_at, redirected, refuse_to_empty
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout
@@ -19,6 +20,8 @@ from maildefer.maildir.markers.unique import PushedKey, push_unique
 from maildefer.maildir.names import EntryName, hashed, sized
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.operator.entries import FoundEntry
+from maildefer.maildir.operator.oversized import set_aside
+from maildefer.maildir.outbox.current import pushing
 from maildefer.maildir.pop import Popped, pop_entry
 from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.maildir.reasons import write_reason
@@ -95,6 +98,7 @@ class Queue:
         at: datetime | None = None,
         priority: str = "normal",
         unique: None = None,
+        now: bool = False,
     ) -> str: ...
 
     def push(
@@ -107,6 +111,7 @@ class Queue:
         at: datetime | None = None,
         priority: str = "normal",
         unique: str | None = None,
+        now: bool = False,
     ) -> str:
         """Make one entry of `message`, for one recipient; durable when it returns (I1). Returns the stable key.
 
@@ -115,6 +120,8 @@ class Queue:
         without a recipient, From and To are read from the headers. With `after` (in seconds) or `at` (a datetime with
         its zone) it waits in `.later/` until then, by the mount's clock. `priority`: `high`, `normal` or `low`. With
         `unique`, it stores nothing while an entry of that key has not ended; the `PushedKey` says so by `is_new`.
+        Where `relay_config` names a queue, a handler's push is seen once the handler has returned, and never if that
+        raises; with `now` or `unique`, at once.
         Raises TypeError, ValueError for no such value; AddressRefused, QueueMissing, StorageFault's kinds.
         """
         pusher = self._pusher()
@@ -123,7 +130,7 @@ class Queue:
             compose = Planned(compose=compose, due=pusher.due(after=after, at=at), priority=priority)
         if unique is not None:
             return push_unique(pusher.layout, unique, compose, host=pusher.host)
-        return pusher.push(compose)
+        return pushing(pusher, now=now)(compose)
 
     def cancel(self, key: str) -> bool:
         """Remove an entry that waits or is deferred, and say whether it was; a worker's entry is left to it.
@@ -166,6 +173,8 @@ class Queue:
         """
         for found in self._seen():
             if (popped := pop_entry(self.layout, found, host=_host())) is None:
+                continue
+            if popped.entry.outputs and queue_paths.project_outboxes().is_ended(self.layout, popped):
                 continue
             try:
                 data = popped.read(self.pop_limit + TOP_LIMIT_BYTES) if self.pop_limit else popped.read()
@@ -263,18 +272,8 @@ class Queue:
             fresh = entries.oldest(self.layout) if len(fresh) == entries.MOST_LISTED else []
 
     def _set_aside(self, popped: Popped) -> None:
-        reason = f"over the pop limit of {self.pop_limit} bytes"
-        if self._oversize is None:
-            popped.bury(reason)
-            return
-        other = _pusher(self._oversize).layout
-        try:
-            write_reason(other, popped.returned, reason, {"queue": self.dir}, host=_host())
-            popped.move_to(other.new)
-        except OSError:  # another filesystem: copied, then unlinked
-            if (data := popped.read()) is not None:
-                _pusher(self._oversize).push(lambda stem: (data,))
-                popped.unlink()
+        reason, other = f"over the pop limit of {self.pop_limit} bytes", self._oversize
+        set_aside(popped, reason, None if other is None else _pusher(other), queue=self.dir)
 
 
 def _pusher(path: str, safe: bool = False) -> Pusher:

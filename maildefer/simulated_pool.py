@@ -20,10 +20,10 @@ from unittest.mock import patch
 
 from maildefer import testing
 from maildefer.errors import QueueUnlisted
+from maildefer.handling.application import queues_of
 from maildefer.handling.calls.event_loop import refuse_running_loop
 from maildefer.handling.calls.step import use_middleware
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.outcomes import Outcome
 from maildefer.handling.project import settings
 from maildefer.handling.project.setting_place import place as place_of
 from maildefer.handling.retry import RetryPolicy
@@ -33,6 +33,8 @@ from maildefer.mail import MailRequest
 from maildefer.maildir import due, names
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.outbox.current import current
+from maildefer.maildir.outbox.publish import Outboxes
 from maildefer.maildir.system import SYSTEM
 from maildefer.pool.attempt_log import AttemptLog
 from maildefer.pool.worker.attempt import QueueAttempts
@@ -78,16 +80,14 @@ class SimulatedPool:
         queues = self._settings.queues
         self._queues = {name: testing.queue(name) for name in (*queues, *self._settings.kept)}
         self._inbox = testing.queue("run/answers")
+        self._outboxes = Outboxes(lambda: [one.layout for one in (self._inbox, *self._queues.values())])
+        self._sent_tasks: list[DeferredCall] = []  # of the attempt, whose handlers have not returned
         self._offset = 0.0
         self._seqs = itertools.count(1)
         self._ended: list[SimulatedAttempt] = []
         self.tasks: list[DeferredCall] = []
-        queues_of: dict[str, tuple[str, ...]] = {}
-        for queue, modules in queues.items():
-            for name in modules:
-                queues_of[name] = (*queues_of.get(name, ()), queue)
         self._attempts = {
-            name: self._attempts_of(name, Dispatcher(Router, modules, queues_of=queues_of))
+            name: self._attempts_of(name, Dispatcher(Router, modules, queues_of=queues_of(queues)))
             for name, modules in queues.items()
         }
 
@@ -144,7 +144,9 @@ class SimulatedPool:
         def push(task: Any, arguments: tuple[Any, ...], named: dict[str, Any], options: Any) -> str:
             key = real_push(task, arguments, named, options)
             if getattr(key, "is_new", True):
-                self.tasks.append(DeferredCall(task=task.name, arguments=arguments, named=named))
+                is_output = current.get() is not None and not options.now and options.unique is None
+                calls = self._sent_tasks if is_output else self.tasks
+                calls.append(DeferredCall(task=task.name, arguments=arguments, named=named))
             return key
 
         with ExitStack() as stack:
@@ -210,7 +212,8 @@ class SimulatedPool:
             settler=Settler(policy=policy, layouts={}, host=this_host().label),
             log=log,
             return_claim=_raise,
-            note_settled=_nothing,
+            note_settled=lambda claim, outcome, word: None,
+            outboxes=lambda: self._outboxes,
         )
 
     def _note(self, line: tuple[Any, ...], reason: str | None) -> None:
@@ -233,13 +236,15 @@ class SimulatedPool:
         claims = [claim for each in _listed(layout.new) if (claim := claimer.claim(each)) is not None]
         for claim in claims:
             self._attempts[name].make(claim, self._attempts[name].read)
+            if self._ended and self._ended[-1].outcome in ("acked", "handed_off"):
+                self.tasks += self._sent_tasks
+            self._sent_tasks.clear()
         return len(claims)
 
     def _next_due(self) -> float | None:
         folders = (self._queues[name].layout.later_new for name in self._attempts)
-        return min(
-            (float(names.due_of(name) or 0) for folder in folders for name in _listed(folder)), default=None
-        )
+        found = [float(names.due_of(name) or 0) for folder in folders for name in _listed(folder)]
+        return min(found, default=None)
 
     # As the places of the scoreboard, which nobody reads here
 
@@ -279,10 +284,6 @@ def _seconds_of(duration: Mapping[str, float]) -> float:
 
 def _raise(claim: Claim, fault: BaseException) -> None:
     raise fault
-
-
-def _nothing(claim: Claim, outcome: Outcome, word: str) -> None:
-    pass
 
 
 def _listed(folder: str) -> list[str]:

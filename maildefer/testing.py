@@ -174,18 +174,25 @@ class TestConversation(RouterConversation):
 
 
 class _ServerRelay(Relay):
-    def deliver(self, message: Any, To: addresses.Given = None, From: addresses.Given = None) -> None:
-        _send(self, message, To, From)
+    def deliver(
+        self, message: Any, To: addresses.Given = None, From: addresses.Given = None, *, now: bool = False
+    ) -> None:
+        _send(self, message, To, From, now=now)
 
 
-def _keep(self: Relay, message: Any, To: addresses.Given = None, From: addresses.Given = None) -> None:
-    """Replace `Relay.deliver`: push one entry for each recipient to the test queue."""
+def _keep(
+    self: Relay, message: Any, To: addresses.Given = None, From: addresses.Given = None, *, now: bool = False
+) -> None:
+    """Replace `Relay.deliver`: push one entry for each recipient to the test queue.
+
+    Where the relay puts messages into a queue, it is there when the handler has returned, and not if that raises.
+    """
     sender, recipients = self.envelope_of(message, To, From)
     if is_withheld(message, recipients):
         return
     inbox = _inbox if _inbox is not None else queue()
     for recipient in recipients:
-        inbox.push(message, sender=sender, recipient=recipient)
+        inbox.push(message, sender=sender, recipient=recipient, now=now or not self.queue)
 
 
 vars(_keep)["real"] = _send

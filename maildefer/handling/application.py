@@ -41,7 +41,7 @@ class Application:
     def __init__(self, settings: PoolSettings, router: RoutingBase = Router) -> None:
         self.settings = settings
         self.router = router
-        self.queues_of = _queues_of(settings.queues)
+        self.queues_of = queues_of(settings.queues)
         self.log_processors: tuple[logs.Processor, ...] = ()
 
     @classmethod
@@ -243,7 +243,8 @@ def set_up_logging(settings: ModuleType) -> tuple[logs.Processor, ...]:
     return tuple(processors)
 
 
-def _queues_of(queues: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def queues_of(queues: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Map each module to the queues that list it."""
     found: dict[str, tuple[str, ...]] = {}
     for queue, modules in queues.items():
         for module in modules:

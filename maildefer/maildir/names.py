@@ -218,10 +218,11 @@ def unique_of(claimed: str) -> str:
 
 
 def with_unique(entry: EntryName, unique: str, host: str, system: System) -> EntryName:
-    """Return the entry with this UNIQUE, or if it is empty a random one, unless it has OUTPUTS, which tell it too."""
-    if entry.outputs:
-        return entry
-    return with_usable_key(replace(entry, unique=unique or system.token(_UNIQUE_BYTES)), host, system)
+    """Return the entry with this UNIQUE, or if it is empty a random one; OUTPUTS stay, and `returns` grows by it."""
+    unique = unique or system.token(_UNIQUE_BYTES)
+    if entry.outputs:  # which others may have seen in `new/`
+        return replace(entry, returns=entry.returns + int(unique[:5], 16))
+    return with_usable_key(replace(entry, unique=unique), host, system)
 
 
 def is_field(text: str) -> bool:

@@ -12,12 +12,14 @@ from weakref import WeakKeyDictionary
 
 from maildefer.digest import blake2b
 from maildefer.errors import EffectLost, EffectNameRefused, MessageHasNoKey, StorageFault
+from maildefer.maildir.outbox.current import current
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from maildefer.maildir.idempotency.effects import EffectState
     from maildefer.maildir.layout import Layout
+    from maildefer.maildir.outbox.current import CollectsOutputs
 
 T = TypeVar("T")
 
@@ -28,15 +30,17 @@ class Once:
     """One effect of a message, for one block; `async with` does the same while the event loop goes on.
 
     In the block it is true where the effect is to be done. `interrupted`: an attempt before this one has begun it and
-    not ended, so that it may have happened. False: it is done, and the block's end changes nothing.
+    not ended, so that it may have happened. False: it is done, and the block's end changes nothing. What is pushed in
+    the block is pushed at once, as its end tells for good that it was.
     """
 
-    __slots__ = ("_effect", "_state", "_what")
+    __slots__ = ("_effect", "_outputs", "_state", "_what")
 
     def __init__(self, effect: Any, what: str) -> None:
         self._effect = effect
         self._what = what
         self._state: EffectState | None = None
+        self._outputs: CollectsOutputs | None = None
 
     def __bool__(self) -> bool:
         return self._known != "done"
@@ -56,23 +60,37 @@ class Once:
         if self._state is not None:
             raise TypeError(f"{self._what}: this value was used: write message.{self._what} for each block")
         self._begin()
+        self._push_at_once()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._push_as_before()
         if kind is None and self:
             self._end()
 
     async def __aenter__(self) -> Self:
         from asyncio import to_thread  # a worker without async handlers needs none
 
-        return await to_thread(self.__enter__)
+        await to_thread(self.__enter__)
+        self._push_at_once()
+        return self
 
     async def __aexit__(self, *raised: Any) -> None:
         from asyncio import to_thread
 
+        self._push_as_before()
         await to_thread(self.__exit__, *raised)
+
+    def _push_at_once(self) -> None:
+        if (outputs := current.get()) is not None:
+            self._outputs = outputs
+            current.set(None)
+
+    def _push_as_before(self) -> None:
+        if self._outputs is not None:
+            current.set(self._outputs)
 
     def _begin(self) -> None:
         self._state = _recorded(self._effect.begin)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,7 +169,7 @@ def test_nothing_that_goes_out_has_an_end_of_data_in_it_for_anybody(
 def test_no_address_brings_a_command_along_to_where_mail_goes_out(
     wire: Wire, address: str, which: str
 ) -> None:
-    addresses = {"To": "bob@example.org", "From": "ann@example.org", which: address}
+    addresses: dict[str, Any] = {"To": "bob@example.org", "From": "ann@example.org", which: address}
     with pytest.raises(AddressRefused):
         Relay("127.0.0.1", wire.port).deliver(b"Subject: x\n\nx\n", **addresses)
     assert wire.received == b""

@@ -14,10 +14,12 @@ import pytest
 from maildefer.errors import QueueUnlisted
 from maildefer.queue import Queue
 from maildefer.routing import Router
+from maildefer.server import Relay
 from maildefer.utils import import_settings
 from workers import hooks, shop  # type: ignore[attr-defined]  # the shop's, not the blog's
 
-import_settings(False)
+settings: Any = import_settings(False)
+settings.relay = Relay(**settings.relay_config)
 Router.load(["workers.shop"])
 
 
@@ -69,6 +71,18 @@ def test_what_a_message_of_a_batch_has_done_once_is_known_in_its_next_attempt(ma
     maildefer_queue.advance(hours=2)
     told = [(attempt, first) for key in keys for seen, attempt, first in shop.SEEN if seen == key]
     assert told == [(1, True), (2, False)] * 2
+
+
+def test_of_what_a_handler_sends_nothing_is_seen_until_it_has_returned(maildefer_queue: Any) -> None:
+    mail(maildefer_queue, "order@x")
+    maildefer_queue.drain()
+    assert [answer["To"] for answer in maildefer_queue.answers] == ["boss@x"]
+    assert (maildefer_queue.tasks, Queue("run/kept").keys()) == ([], [])
+    maildefer_queue.advance(hours=1)
+    assert [answer["Subject"] for answer in maildefer_queue.answers] == ["Try 1", "Try 2", "Try 2", "Try 2"]
+    assert [call.arguments for call in maildefer_queue.tasks] == [(2,)]
+    assert len(Queue("run/kept").keys()) == 1
+    assert shop.SEEN == [(0, 1), (0, 2), 2]
 
 
 def test_a_task_is_captured_and_made_when_it_is_due(maildefer_queue: Any) -> None:

@@ -39,6 +39,12 @@ def provide(settings: ModuleType) -> None:
 def _relay(settings: ModuleType, config: object) -> object:
     from maildefer.message.outgoing.relay import Relay  # only for applications that send
 
+    queue = config.get("queue") if isinstance(config, Mapping) else None
+    if queue is not None and (not isinstance(queue, str) or located(queue) not in listed_queues(settings)):
+        raise ConfigurationError(
+            f"{place(settings, 'relay_config')}: relay_config: queue={queue!r} is not in `queues`, so that "
+            f'nobody would send what is put there: add {queue!r}: ["maildefer.handlers.outgoing"]'
+        )
     try:
         return Relay(**config)  # type: ignore[arg-type]  # whatever it holds, the call checks it
     except TypeError as fault:

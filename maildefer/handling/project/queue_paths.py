@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maildefer import events
-from maildefer.errors import ConfigurationError, MessageHasNoKey, QueueMissing, QueueUnlisted
+from maildefer.errors import ConfigurationError, MessageHasNoKey, QueueError, QueueMissing, QueueUnlisted
 from maildefer.handling.project import finder, settings
 from maildefer.handling.project.setting_place import place as place_of
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.outbox import current
 from maildefer.message import once
+
+if TYPE_CHECKING:
+    from maildefer.maildir.outbox.publish import Outboxes
 
 redirect: Callable[[str], str] | None = None
 """Gives the path in the tests' store that stands for a path; set by `maildefer.testing`."""
@@ -104,6 +108,31 @@ def effects_home(message: Any) -> Layout | None:
 
 
 once.home_of = effects_home
+current.open_named = queue_at
+
+
+def keeps_outputs() -> bool:
+    """Whether handlers' pushes are seen once these have returned: where `relay_config` names a queue for mail."""
+    config = getattr(settings.loaded_settings(), "relay_config", None)
+    return isinstance(config, Mapping) and bool(config.get("queue"))
+
+
+def project_outboxes() -> Outboxes:
+    """The outboxes of the settings' queues, which are made if they are missing; in tests, of those in their store."""
+    from maildefer.maildir.outbox.publish import Outboxes  # few processes need it
+
+    def queues() -> list[Layout]:
+        module = settings.loaded_settings() or (settings.load_settings() if finder.is_project() else None)
+        return [_opened(path) for path in dict.fromkeys(listed_queues(module))] if module else []
+
+    return Outboxes(queues)
+
+
+def _opened(path: str) -> Layout:
+    try:
+        return queue_at(path)
+    except QueueError:  # it is away, which stops only what needs it
+        return Layout(redirected(path))
 
 
 def listed_queues(module: ModuleType) -> list[str]:

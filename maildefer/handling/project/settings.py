@@ -9,7 +9,7 @@
 | `receiver_config` | | none | the front end: where it listens, queue, processes, TLS, AUTH, limits (docs/delivery.md) |
 | `web_config` | | none | the front end by HTTP: token_file, host, port, queues, processes and its limits |
 | `health_config` | `MAILDEFER_HEALTH` | none | `host` and `port`, or `socket`: health, metrics (docs/monitoring.md) |
-| `relay_config` | | none | arguments of `Relay`, made as `settings.relay` where the module has none |
+| `relay_config` | | none | arguments of `Relay`; with `queue`, of what handlers send all is seen or nothing |
 | `outgoing_config` | | 127.0.0.1, port 25 | where `maildefer.handlers.outgoing` delivers (docs/outgoing.md) |
 | `authentication_config` | | none | `servers` whose Authentication-Results count, `fields`, `hops`, `alignment` |
 | `notices` | | none | reports to senders: `queue`, `author`, `rejects`, `per_sender`, `in_all` (docs/outgoing.md) |

@@ -30,6 +30,7 @@ from maildefer.handling.tasks.listing import listing_queue, refuse_unlisted
 from maildefer.host.identity import this_host
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.markers.unique import push_unique
+from maildefer.maildir.outbox.current import pushing
 from maildefer.maildir.push import Planned, Pusher
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ R = TypeVar("R")
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OPTIONS: Final = frozenset(
-    ("after", "at", "unique", "priority")
+    ("after", "at", "unique", "priority", "now")
 )  # of `defer`, beside the function's arguments
 
 
@@ -54,6 +55,7 @@ class TaskOptions(Generic[P, R]):
     at: datetime | None = None
     unique: str | None = None
     priority: str = "normal"
+    now: bool = False
 
     def defer(self, *arguments: P.args, **named: P.kwargs) -> str:
         """Push the call: see `Task.defer`. All that is named here is the function's."""
@@ -113,6 +115,8 @@ class Task(Generic[P, R]):
     def defer(self, *arguments: Any, unique: str, **named: Any) -> str: ...
     @overload
     def defer(self, *arguments: Any, priority: str, **named: Any) -> str: ...
+    @overload
+    def defer(self, *arguments: Any, now: bool, **named: Any) -> str: ...
 
     def defer(self, *arguments: Any, **named: Any) -> str:
         """Push the call for a worker; durable when this returns the entry's key.
@@ -120,8 +124,9 @@ class Task(Generic[P, R]):
         `after` (in seconds) or `at` (a datetime with its zone) say when it is to be made, `priority` (`high`, `normal`
         or `low`) before which others, unless the function itself has a parameter of that name: see `options`. With
         `unique`, nothing is pushed while a call of this task with that key has not ended; the key of its entry is
-        returned, a `PushedKey`, and says by `is_new` which it is. Raises ArgumentsRefused, TypeError and ValueError for
-        what is no such value, QueueError's kinds, ConfigurationError for a queue that no setting lists.
+        returned, a `PushedKey`, and says by `is_new` which it is. `now`: see `Queue.push`. Raises ArgumentsRefused,
+        TypeError and ValueError for what is no such value, QueueError's kinds, ConfigurationError for a queue that no
+        setting lists.
         """
         options = {name: named.pop(name) for name in self._options.intersection(named)}
         return self.options(**options).defer(*arguments, **named)
@@ -133,9 +138,10 @@ class Task(Generic[P, R]):
         at: datetime | None = None,
         unique: str | None = None,
         priority: str = "normal",
+        now: bool = False,
     ) -> TaskOptions[P, R]:
         """Give options for calls whose arguments are all the function's, as where it has a parameter `at` itself."""
-        return TaskOptions(task=self, after=after, at=at, unique=unique, priority=priority)
+        return TaskOptions(task=self, after=after, at=at, unique=unique, priority=priority, now=now)
 
     def _push(self, arguments: tuple[Any, ...], named: dict[str, Any], options: TaskOptions[P, R]) -> str:
         layout, host = queue_at(self.queue), this_host().label
@@ -145,7 +151,7 @@ class Task(Generic[P, R]):
         due = pusher.due(after=options.after, at=options.at)
         planned = Planned(compose=compose, due=due, priority=options.priority)
         if options.unique is None:
-            return pusher.push(planned)
+            return pushing(pusher, now=options.now)(planned)
         return push_unique(layout, f"{self.name} {hash_of(options.unique)}", planned, host=host)
 
     @property

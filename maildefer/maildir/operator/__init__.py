@@ -2,6 +2,7 @@
 
 entries       finds, shows, requeues, releases and deletes single entries
 inspection    opens a queue to read it, and makes and mends nothing
+oversized     sets a popped entry aside that is too large
 pause_mark    the file that pauses a queue on all hosts
 schedule      cancels and reschedules single entries by their keys
 """

@@ -176,7 +176,7 @@ def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> st
         key=before.key, unique=before.unique, outputs=before.outputs, returns=before.returns + 1
     )
     if before.is_handled:
-        fresh = replace(fresh, unique=before.outputs, outputs="")
+        fresh = replace(fresh, unique=system.token(5), outputs="")
     if IN_KEY in before.key:
         free_marker_of(layout, before, found.directory, system=system)
         Markers(layout, host="requeued", system=system).retake(fresh.waiting())

@@ -21,5 +21,5 @@ are done. 2 may be doubtful and may land late: what it commits is never removed 
     publish     publishes them, also those of another process
     sweep       removes what nobody will publish
 
-Imports point down: publish > commit, outputs > current; sweep stands alone.
+Imports point down: publish > outputs > commit, current; sweep stands alone.
 """

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, Protocol
 
+from maildefer.maildir.layout import Layout, open_queue
 from maildefer.maildir.push import Compose, Pusher
 
 
@@ -20,6 +21,9 @@ class CollectsOutputs(Protocol):
 
 
 current: Final[ContextVar[CollectsOutputs | None]] = ContextVar("maildefer_outputs", default=None)
+
+open_named: Callable[[str], Layout] = open_queue
+"""Opens a queue by the name that the settings give it; set where settings are known."""
 
 
 def pushing(pusher: Pusher, *, now: bool = False) -> Callable[[Compose], str]:

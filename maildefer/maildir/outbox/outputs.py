@@ -10,8 +10,10 @@ from typing import Final, ParamSpec, TypeVar
 
 from maildefer.errors import raise_named
 from maildefer.maildir import durable
+from maildefer.maildir.claims import Claim
 from maildefer.maildir.drafts.placer import DraftPlacer
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.outbox.commit import commit
 from maildefer.maildir.outbox.current import current
 from maildefer.maildir.push import Compose, Pusher
 from maildefer.maildir.rights.modes import make_in
@@ -129,6 +131,11 @@ class Outputs:
             except OSError as fault:
                 raise_named(outbox, fault)
             _durable.add(outbox)
+
+    def commit(self, claim: Claim) -> None:
+        """Commit them, once they are durable: see `commit`. From now on none of them is removed."""
+        self.is_sent = True
+        commit(claim, self.token)
 
     def publish(self) -> None:
         """Publish what is committed, durably. Raises StorageFault's kinds."""

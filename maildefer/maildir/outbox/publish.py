@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from maildefer.errors import QueueMissing, raise_named
+from maildefer.errors import QueueMissing, StorageFault, raise_named
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.drafts.placer import DraftPlacer
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import HANDED_ON, unique_of
 from maildefer.maildir.outbox.outputs import Outputs, outbox_of
+from maildefer.maildir.pop import Popped
 from maildefer.maildir.system import SYSTEM, System
+
+_PUT_OFF_SECONDS: Final = 30.0
 
 
 class Outboxes:
-    """The outboxes of a project's queues, for one process. `is_used`: whether handlers' pushes are outputs."""
+    """The outboxes of a project's queues, for one process."""
 
-    def __init__(
-        self, queues: Callable[[], Sequence[Layout]], *, is_used: bool = False, system: System = SYSTEM
-    ) -> None:
+    def __init__(self, queues: Callable[[], Sequence[Layout]], *, system: System = SYSTEM) -> None:
         """`queues` is called once, when something is sent, or is to be published."""
-        self.is_used = is_used
         self._list_queues = queues
         self._system = system
         self._known: dict[str, Layout] = {}
 
-    def begin(self, claim: Claim) -> Outputs | None:
-        """Begin the outputs of an attempt; None where pushes are no outputs."""
-        return Outputs(unique_of(claim.name), self._queues, system=self._system) if self.is_used else None
+    def begin(self, claim: Claim) -> Outputs:
+        """Begin the outputs of an attempt."""
+        return Outputs(unique_of(claim.name), self._queues, system=self._system)
 
     def finish(self, claim: Claim) -> None:
         """Publish what is committed in the claim's name, of which any part may have been published before.
@@ -39,9 +40,36 @@ class Outboxes:
         if claim.committed.endswith(HANDED_ON):
             claim.committed = ""  # no later name needs to say it
 
+    def is_settled(self, claim: Claim) -> bool:
+        """Finish a claim of a program: ack it if its handlers are done, or put it off where that fails.
+
+        Returns False for what is to be handled. Raises ClaimLost, StorageFault's kinds.
+        """
+        try:
+            self.finish(claim)
+        except (StorageFault, QueueMissing):
+            claim.postpone(_PUT_OFF_SECONDS)
+            return True
+        if claim.committed:
+            claim.ack()
+        return claim.committed != ""
+
+    def is_ended(self, home: Layout, popped: Popped) -> bool:
+        """The same for an entry that was popped; where it fails, the entry goes back."""
+        try:
+            self.publish(home, popped.entry.outputs)
+        except (StorageFault, QueueMissing):
+            popped.move_to(home.new)
+            return True
+        return popped.entry.is_handled and popped.unlink()
+
     def publish(self, home: Layout, outputs: str) -> None:
         """The same for an entry that this process has in `cur/` of the queue `home`, with these OUTPUTS in its name."""
         system = self._system
+        if home.path not in self._queues:
+            raise QueueMissing(
+                home.path, "or not in the settings here, which would say where its handlers have sent"
+            )
         try:
             durable.sync_directory(home.cur, system=system)  # whoever has committed may have died before that
         except OSError as fault:

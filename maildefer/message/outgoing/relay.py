@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import smtplib
     import ssl as tls
 
+    from maildefer.message.outgoing.wire_message import WireMessage
+
 _LINE_BREAK = re.compile(r"[\r\n](?![ \t\n])|\0").search  # and no fold of a header
 
 
@@ -33,7 +35,8 @@ class Relay:
     connection is encrypted by STARTTLS: `opportunistic`, where the server offers it and it works (RFC 7435);
     `required`, else nothing is sent; `verified`, where besides the server's certificate is good for its host's name,
     also with `ssl`. `starttls` is `required` by Salmon's name. Where a password is sent, the certificate is verified
-    in any case; for one of your own authority, set `tls_context`.
+    in any case; for one of your own authority, set `tls_context`. With `queue`, an entry for each recipient is put
+    there, and nothing sent.
     Raises `TypeError` for `ssl` together with `starttls` or `lmtp`, `ValueError` for another `tls`.
     """
 
@@ -52,6 +55,7 @@ class Relay:
         lmtp: bool = False,
         *,
         tls: str = "",
+        queue: str = "",
     ) -> None:
         if ssl and (starttls or lmtp or tls in ("opportunistic", "required")):
             raise TypeError(
@@ -67,13 +71,14 @@ class Relay:
         self.starttls = starttls
         self.tls = tls or ("required" if starttls else "")
         self.debug = debug
+        self.queue = queue
         self.lmtp = lmtp
-        self._home = (
-            _working_directory()
-        )  # where the queues of the project begin, if their paths are relative
+        self._home = _working_directory()  # where the relative paths of the project's queues begin
 
-    def deliver(self, message: Any, To: addresses.Given = None, From: addresses.Given = None) -> None:
-        """Send a request, a response, an `email` message, text or bytes.
+    def deliver(
+        self, message: Any, To: addresses.Given = None, From: addresses.Given = None, *, now: bool = False
+    ) -> None:
+        """Send a request, a response, an `email` message, text or bytes. `now`: also where the handler fails then.
 
         Recipients and sender: the argument, else the message's attribute, else its header; `From=""` is the null
         sender. A received message that was not changed goes out byte for byte; anything else gets a `Date` and a
@@ -89,22 +94,31 @@ class Relay:
         sender, recipients = self.envelope_of(message, To, From)
         # With smtplib, 10 MB with ssl: only for a process that sends.
         from maildefer.message.outgoing.answer import is_withheld
-        from maildefer.message.outgoing.refusals import as_reply, is_final
+        from maildefer.message.outgoing.queued import put
         from maildefer.message.outgoing.sent_message import sent_message_of
-        from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
-        from maildefer.message.outgoing.wire_message import completed, wire_bytes
+        from maildefer.message.outgoing.wire_message import WireMessage, completed, wire_bytes
 
         if is_withheld(message, recipients):
-            return
+            return None
         data = wire_bytes(message)
-        outgoing = sent_message_of(sender, recipients, data, self._home)
-        name = outgoing.name if outgoing else None
+        sent = sent_message_of(sender, recipients, data, self._home)
+        name, dsn = sent.name if sent else None, passed_on(message, sender)
         data = completed(message, data, sender=sender, recipients=recipients, name=name, host=own_name())
+        wire = WireMessage(sender=sender, recipients=recipients, data=data, dsn=dsn, sent=sent)
+        if self.queue:
+            return put(self.queue, wire, now=now)
+        return self._send(wire)
+
+    def _send(self, wire: WireMessage) -> None:
+        from maildefer.message.outgoing.refusals import as_reply, is_final  # as above
+        from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
+
+        recipients, outgoing = wire.recipients, wire.sent
         taken: set[str] = set()
         refused: dict[str, tuple[int, bytes]] = {}
         if outgoing is not None and len(recipients) > 1:
             taken, refused = outgoing.recorded()
-        sending = SmtpDelivery(self, sender, data, passed_on(message, sender))
+        sending = SmtpDelivery(self, wire.sender, wire.data, wire.dsn)
         sending.send([one for one in recipients if one not in taken and one not in refused])
         if not sending.refused and not refused:
             return
@@ -219,21 +233,21 @@ class Relay:
             raise RelayUnresolved(f"{To!r} has no domain to look up: give local@domain, or the relay a host")
         return exchangers(domain, (own_name().lower(),))
 
-    def send(self, To: addresses.Given, From: str, Subject: str, Body: str) -> None:
+    def send(self, To: addresses.Given, From: str, Subject: str, Body: str, *, now: bool = False) -> None:
         """Send a plain text message."""
         from maildefer.message.response import MailResponse  # the e-mail package, for a process that sends
 
-        recipients = addresses.every(To)
-        self.deliver(MailResponse(To=recipients, From=From, Subject=Subject, Body=Body), To=recipients)
+        message = MailResponse(To=(to := addresses.every(To)), From=From, Subject=Subject, Body=Body)
+        self.deliver(message, To=to, now=now)
 
-    def reply(self, original: Any, From: str, Subject: str, Body: str) -> None:
+    def reply(self, original: Any, From: str, Subject: str, Body: str, *, now: bool = False) -> None:
         """Send a plain text message to the sender of a received one, as an answer to it."""
         from maildefer.message.response import MailResponse  # as above
 
         recipients = addresses.every(original.From)
         answer = MailResponse(To=recipients, From=From, Subject=Subject, Body=Body)
         answer.answers = original if isinstance(original, MailRequest) else None
-        self.deliver(answer, To=recipients)
+        self.deliver(answer, To=recipients, now=now)
 
 
 def _working_directory() -> str:

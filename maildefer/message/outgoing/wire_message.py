@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from maildefer.message.outgoing import dkim_signature
 from maildefer.message.outgoing.answer import answered_by
 from maildefer.message.outgoing.stamps import stamped
 from maildefer.message.request import MailRequest
 
+if TYPE_CHECKING:
+    from maildefer.message.outgoing.sent_message import SentMessage
+
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireMessage:
+    """A message as it goes over the wire, and its envelope; `dsn` as in `envelope.block`."""
+
+    sender: str
+    recipients: list[str]
+    data: bytes
+    dsn: str
+    sent: SentMessage | None
+    """Of a handler: the same message at all its attempts."""
 
 
 @runtime_checkable

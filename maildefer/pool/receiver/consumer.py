@@ -22,6 +22,7 @@ from maildefer.errors import (
     UnsafeMount,
     UseAfterFork,
 )
+from maildefer.handling.project.queue_paths import project_outboxes
 from maildefer.host.linux.directory_watch import DirectoryWatch
 from maildefer.host.linux.readiness import await_readable
 from maildefer.maildir import scan
@@ -229,6 +230,8 @@ class Consumer:
         assert isinstance(claim, ConsumedClaim)
         claim._consumer = self
         try:
+            if claim.committed and project_outboxes().is_settled(claim):
+                return None
             data = read_or_bury(claim, self._max_bytes)
             if isinstance(data, bytes):
                 claim._data = data

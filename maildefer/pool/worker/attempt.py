@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from maildefer import events
-from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueError, StorageFault
-from maildefer.handling.outcomes import ACKED, Buried, Outcome, Postponed
+from maildefer import events, log_context
+from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueError, QueueMissing, StorageFault
+from maildefer.handling.limits.admission import FAULT_SECONDS
+from maildefer.handling.outcomes import ACKED, Buried, HandedOff, Outcome, Postponed
+from maildefer.handling.project.queue_paths import keeps_outputs, project_outboxes
 from maildefer.handling.retry import given_up
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import MailRequest, received
@@ -21,6 +24,8 @@ from maildefer.pool.attempt_log import AttemptLog, log_failure
 
 if TYPE_CHECKING:
     from maildefer.handling.dispatch import Dispatcher
+    from maildefer.maildir.outbox.outputs import Outputs
+    from maildefer.maildir.outbox.publish import Outboxes
     from maildefer.pool.worker.settle import Settler
 
 M = TypeVar("M")
@@ -57,10 +62,19 @@ class QueueAttempts:
     """Told that a claim was lost."""
     run_handlers: RunHandlers = _call
     limit_bytes: int = 64 << 20
+    keeps_outputs: bool = field(default_factory=keeps_outputs)
+    outboxes: Callable[[], Outboxes] = field(default_factory=lambda: cache(project_outboxes))
+
+    def __post_init__(self) -> None:
+        if self.keeps_outputs:
+            log_context.isolate()  # what tells a handler's pushes from others is in its context
 
     def make(self, claim: Claim, read: ReadMessage) -> bool:
         """Make one attempt; says whether it ended without a fault, and raises none."""
+        outputs = None
         try:
+            if claim.committed and self._is_finished(claim):
+                return True
             message = read(claim)
             if message is None:
                 return True
@@ -69,12 +83,19 @@ class QueueAttempts:
             elif claim.crashes and (worn_out := self.worn_out(claim, message)) is not None:
                 self._settle(claim, message, worn_out, "")
             else:
-                outcome, handler = self.run_handlers(self.dispatcher.dispatch, message, (claim,))
-                self._settle(claim, message, outcome, handler)
+                handlers = self.dispatcher.dispatch
+                if (outputs := self.begin_outputs(claim)) is not None:
+                    handlers = outputs.around(handlers)
+                outcome, handler = self.run_handlers(handlers, message, (claim,))
+                self._settle(claim, message, outcome, handler, outputs)
         except (QueueError, MemoryError) as fault:
-            self.end_in_fault(claim, fault)
+            self.end_in_fault(claim, fault, outputs)
             return False
         return True
+
+    def begin_outputs(self, claim: Claim) -> Outputs | None:
+        """Begin what collects the pushes of a message's handlers; None where these push at once."""
+        return self.outboxes().begin(claim) if self.keeps_outputs else None
 
     def worn_out(self, claim: Claim, message: MailRequest) -> Buried | None:
         """Why a message is given up whose workers died as often as its handlers' `@retry` lets them fail."""
@@ -92,15 +113,21 @@ class QueueAttempts:
             return data
         return received(data, claim.key, claim.attempt, self.queue, self.queue)
 
-    def settle(self, claim: Claim, message: object, outcome: Outcome, handler: str) -> None:
-        """End one attempt of a batch, whose handler has returned; raises no fault either."""
+    def settle(
+        self, claim: Claim, message: object, outcome: Outcome, handler: str, outputs: Outputs | None = None
+    ) -> None:
+        """End an attempt in flight, or of a batch, whose handler has returned; raises no fault either."""
         try:
-            self._settle(claim, message, outcome, handler)
+            self._settle(claim, message, outcome, handler, outputs)
         except (QueueError, MemoryError) as fault:
-            self.end_in_fault(claim, fault)
+            self.end_in_fault(claim, fault, outputs)
 
-    def _settle(self, claim: Claim, message: object, outcome: Outcome, handler: str) -> None:
+    def _settle(
+        self, claim: Claim, message: object, outcome: Outcome, handler: str, outputs: Outputs | None = None
+    ) -> None:
         """Settle the claim as the outcome says, and log it. Raises ClaimLost, or a fault with the claim still held."""
+        if outputs:
+            outcome = self._with_outputs(claim, outcome, outputs)
         if outcome is ACKED:
             try:
                 claim.ack()
@@ -110,7 +137,7 @@ class QueueAttempts:
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
             self.log.add(self.queue, claim.key, handler, "acked", claim.attempt, now - claim.began, now)
             return
-        word = self.settler.settle(claim, outcome, handler, message, self.dispatcher.buried)  # type: ignore[arg-type]
+        word = self.settler.settle(claim, outcome, handler, message, self.dispatcher.buried, outputs)  # type: ignore[arg-type]
         self.note_settled(claim, outcome, word)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         reason = getattr(outcome, "reason", None)
@@ -120,13 +147,47 @@ class QueueAttempts:
             )
         log_failure(outcome, message, handler, last=word == "buried")
 
-    def end_in_fault(self, claim: Claim, fault: QueueError | MemoryError) -> None:
+    def _with_outputs(self, claim: Claim, outcome: Outcome, outputs: Outputs) -> Outcome:
+        """Commit and publish what the handlers have sent, or discard it, as the outcome says; returns the new outcome.
+
+        A handoff commits by itself.
+        """
+        if outcome is ACKED:
+            outputs.sync()
+            self.settler.persist(partial(outputs.commit, claim))
+            return _published(outputs.publish)
+        if not isinstance(outcome, HandedOff):
+            outputs.discard()
+        return outcome
+
+    def _is_finished(self, claim: Claim) -> bool:
+        """Publish what an attempt before has committed; whether the handlers of this queue are done, too."""
+        outcome = _published(partial(self.outboxes().finish, claim))
+        if outcome is ACKED and not claim.committed:  # handed on to this queue
+            return False
+        self._settle(claim, None, outcome, "")
+        return True
+
+    def end_in_fault(
+        self, claim: Claim, fault: QueueError | MemoryError, outputs: Outputs | None = None
+    ) -> None:
         """End an attempt whose claim is lost, or that failed for a fault that is not the message's."""
+        if outputs is not None:
+            outputs.discard()
         if isinstance(fault, ClaimLost):
             self.note_lost()
             events.emit("claim.lost", queue=self.queue, name=fault.name)
         else:
             self.return_claim(claim, fault)
+
+
+def _published(publish: Callable[[], object]) -> Outcome:
+    """Publish what is committed; where a queue does not take it, the claim is put off, and this is done again."""
+    try:
+        publish()
+    except (StorageFault, QueueMissing) as fault:
+        return Postponed(FAULT_SECONDS, f"what its handlers have sent can't be put into its queue: {fault}")
+    return ACKED
 
 
 def read_or_bury(claim: Claim, limit_bytes: int) -> bytes | Buried:

@@ -7,6 +7,7 @@ The copy has a key of its own. There are two when the host dies between push and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
@@ -15,9 +16,15 @@ from maildefer.maildir.scan import priority_of
 from maildefer.maildir.system import SYSTEM
 from maildefer.message import envelope
 
+if TYPE_CHECKING:
+    from maildefer.maildir.outbox.outputs import Outputs
 
-def hand_off_copy(claim: Claim, other: Layout, *, host: str) -> None:
-    """Push a copy and ack the claim. Raises what a push and a settle raise; until the ack, the claim is held."""
+
+def hand_off_copy(claim: Claim, other: Layout, *, host: str, outputs: Outputs | None = None) -> None:
+    """Push a copy and ack the claim. Raises what a push and a settle raise; until the ack, the claim is held.
+
+    With outputs, which are durable, it is committed, and whoever claims it next publishes them and acks it.
+    """
     data = claim.read()
     found, offset = envelope.split(data, claim.key)
     first = envelope.handed(data, offset) or claim.key
@@ -38,4 +45,8 @@ def hand_off_copy(claim: Claim, other: Layout, *, host: str) -> None:
         return [block, data[offset:]]
 
     Pusher(other, host=host).push(Planned(compose=compose, priority=priority_of(claim.key)))
-    claim.ack()
+    if outputs is None or not outputs:
+        claim.ack()
+        return
+    outputs.commit(claim)
+    claim.release()

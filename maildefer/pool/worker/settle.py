@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar, assert_never
+from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 
 from maildefer import events
 from maildefer.backoff import backoff_seconds
@@ -19,8 +19,11 @@ from maildefer.handling.project.queue_paths import queue_at
 from maildefer.handling.retry import RetryPolicy, given_up
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import MAX_HANDOFFS, pushed_at
+from maildefer.maildir.names import HANDED_ON, MAX_HANDOFFS, pushed_at
 from maildefer.pool.worker import cross_device
+
+if TYPE_CHECKING:
+    from maildefer.maildir.outbox.outputs import Outputs
 
 T = TypeVar("T")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
@@ -52,9 +55,18 @@ class Settler:
     open_queue: Callable[[str], Layout] = queue_at  # makes a queue of the settings where there is none yet
     _opened: dict[str, Layout] = field(default_factory=dict)
 
-    def settle(self, claim: Claim, outcome: Outcome, handler: str, message: object, buried: Burial) -> str:
+    def settle(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        handler: str,
+        message: object,
+        buried: Burial,
+        outputs: Outputs | None = None,
+    ) -> str:
         """Settle the claim; returns what happened in a word: acked, deferred, buried, handed_off, postponed.
 
+        A handoff commits the outputs; where it turns out to be none, they are discarded.
         Raises ClaimLost; StorageFault only once `is_ending()`, with the claim still held.
         """
         match outcome:
@@ -78,7 +90,7 @@ class Settler:
                 )
                 return "buried"
             case HandedOff():
-                return self._hand_off(claim, message, outcome, handler, buried)
+                return self._hand_off(claim, message, outcome, handler, buried, outputs)
             case Postponed():
                 name = self.persist(lambda: claim.postpone(outcome.seconds))
                 self.deferred(claim, name, outcome)
@@ -129,41 +141,52 @@ class Settler:
         self.persist(lambda: claim.bury(reason, failed=failed, begun=begun, **facts))
 
     def _hand_off(
-        self, claim: Claim, message: object, outcome: HandedOff, handler: str, buried: Burial
+        self,
+        claim: Claim,
+        message: object,
+        outcome: HandedOff,
+        handler: str,
+        buried: Burial,
+        outputs: Outputs | None,
     ) -> str:
         target = f"{outcome.module}.{outcome.function}"
         if claim.entry.handoffs >= MAX_HANDOFFS:
             reason = f"handed on {MAX_HANDOFFS} times, and now to {target}: a loop"
+            _discard(outputs)
             self._bury(claim, message, reason, handler, None, None)
             return "buried"
         try:
             other = self._layout(outcome.queue or "")
             try:
-                self.persist(lambda: self._move(claim, other))
+                self.persist(lambda: self._move(claim, other, outputs))
             except QueueMissing:  # removed since it was opened
                 self.persist(lambda: self.open_queue(other.path))
-                self.persist(lambda: self._move(claim, other))
+                self.persist(lambda: self._move(claim, other, outputs))
         except (ClaimLost, StorageFault):
             raise
         except (
             QueueError,
             ConfigurationError,
         ) as fault:  # a place that can be no queue, until somebody mends it
+            _discard(outputs)
             later = Deferred(
                 f"can't be handed on to {target}: {fault}", error=f"{type(fault).__name__}: {fault}"
             )
             return self._defer(claim, later, handler, message, buried)
         return "handed_off"
 
-    def _move(self, claim: Claim, other: Layout) -> None:
+    def _move(self, claim: Claim, other: Layout, outputs: Outputs | None) -> None:
+        committed = ""
+        if outputs:
+            outputs.sync()
+            outputs.is_sent, committed = True, outputs.token + HANDED_ON
         try:
-            claim.handoff(other)
+            claim.handoff(other, outputs=committed)
         except OSError as fault:
             if fault.errno != errno.EXDEV:
                 raise
-            cross_device.hand_off_copy(
-                claim, other, host=self.host
-            )  # another filesystem: a copy, then the ack
+            # Another filesystem: a copy, then the ack.
+            cross_device.hand_off_copy(claim, other, host=self.host, outputs=outputs)
 
     def _layout(self, queue: str) -> Layout:
         layout = self.layouts.get(queue) or self._opened.get(queue)
@@ -188,3 +211,8 @@ class Settler:
                     )
                 )
                 faults += 1
+
+
+def _discard(outputs: Outputs | None) -> None:
+    if outputs is not None:
+        outputs.discard()

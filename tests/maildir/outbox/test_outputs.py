@@ -50,18 +50,12 @@ def other(tmp_path: Path, world: World) -> Layout:
 
 @pytest.fixture
 def outboxes(layout: Layout, other: Layout, world: World) -> Outboxes:
-    return Outboxes(lambda: [layout, other], is_used=True, system=world.system)
+    return Outboxes(lambda: [layout, other], system=world.system)
 
 
 @pytest.fixture
 def pusher_of_other(other: Layout, world: World) -> Pusher:
     return Pusher(other, host=LABEL, system=world.system)
-
-
-def begun(outboxes: Outboxes, claim: Claim) -> Outputs:
-    made = outboxes.begin(claim)
-    assert made is not None
-    return made
 
 
 def send(pusher: Pusher, data: bytes = b"sent", *, now: bool = False) -> str:
@@ -86,7 +80,7 @@ def test_what_is_sent_in_a_handler_is_seen_once_it_is_published_and_not_before(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher
 ) -> None:
     claim = claimed()
-    sent = begun(outboxes, claim)
+    sent = outboxes.begin(claim)
     keys = sent.around(lambda: [send(pusher_of_other, data) for data in SENT])()
     assert os.listdir(other.new) == []
     assert sorted(outbox(other)) == sorted(f"{names.unique_of(claim.name)}.{key}" for key in keys)
@@ -103,7 +97,7 @@ def test_what_goes_at_once_or_is_sent_outside_of_handlers_is_seen_at_once(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher
 ) -> None:
     send(pusher_of_other)
-    begun(outboxes, claimed()).around(lambda: send(pusher_of_other, now=True))()
+    outboxes.begin(claimed()).around(lambda: send(pusher_of_other, now=True))()
     assert bodies(other.new) == [b"sent"] * 2
 
 
@@ -111,14 +105,14 @@ def test_a_queue_in_which_nobody_would_look_for_it_gets_it_at_once(
     claimed: Callable[[], Claim], outboxes: Outboxes, tmp_path: Path, world: World
 ) -> None:
     strange = create_queue(str(tmp_path / "strange"), system=world.system)
-    begun(outboxes, claimed()).around(lambda: send(Pusher(strange, host=LABEL, system=world.system)))()
+    outboxes.begin(claimed()).around(lambda: send(Pusher(strange, host=LABEL, system=world.system)))()
     assert bodies(strange.new) == [b"sent"]
 
 
 def test_nothing_is_seen_and_nothing_stays_of_what_is_discarded(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher
 ) -> None:
-    sent = begun(outboxes, claimed())
+    sent = outboxes.begin(claimed())
 
     def handler() -> None:
         send(pusher_of_other)
@@ -134,7 +128,7 @@ def test_a_push_for_later_waits_for_its_time_and_a_priority_stays(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher
 ) -> None:
     claim = claimed()
-    sent = begun(outboxes, claim)
+    sent = outboxes.begin(claim)
     later = Planned(compose=lambda stem: [b"later"], due=int(START) + 60)
     first = Planned(compose=lambda stem: [b"first"], priority="high")
     keys = sent.around(lambda: [current.pushing(pusher_of_other)(each) for each in (later, first)])()
@@ -149,7 +143,7 @@ def test_a_push_for_later_waits_for_its_time_and_a_priority_stays(
 def test_threads_with_the_handlers_context_send_with_it_and_others_at_once(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher
 ) -> None:
-    sent = begun(outboxes, claimed())
+    sent = outboxes.begin(claimed())
 
     async def handler() -> None:
         await asyncio.to_thread(send, pusher_of_other, b"awaited")
@@ -165,7 +159,7 @@ def test_threads_with_the_handlers_context_send_with_it_and_others_at_once(
 def test_what_a_handler_leaves_behind_sends_at_once(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher
 ) -> None:
-    sent, left = begun(outboxes, claimed()), []
+    sent, left = outboxes.begin(claimed()), []
 
     async def handler() -> None:
         async def later() -> None:
@@ -185,7 +179,7 @@ def test_what_a_handler_leaves_behind_sends_at_once(
 def test_a_handlers_child_process_sends_at_once(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher, world: World
 ) -> None:
-    sent = begun(outboxes, claimed())
+    sent = outboxes.begin(claimed())
 
     def handler() -> None:
         world.pid += 1
@@ -198,7 +192,7 @@ def test_a_handlers_child_process_sends_at_once(
 def test_messages_in_flight_at_the_same_time_send_apart(
     claimed: Callable[[], Claim], outboxes: Outboxes, pusher_of_other: Pusher
 ) -> None:
-    first, second = begun(outboxes, claimed()), begun(outboxes, claimed())
+    first, second = outboxes.begin(claimed()), outboxes.begin(claimed())
 
     async def handler(data: bytes) -> str:
         await asyncio.sleep(0)
@@ -215,7 +209,7 @@ def test_messages_in_flight_at_the_same_time_send_apart(
 def test_what_can_not_be_written_is_no_output(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher, world: World
 ) -> None:
-    sent = begun(outboxes, claimed())
+    sent = outboxes.begin(claimed())
     world.refuse("write", errno.ENOSPC)
     with pytest.raises(NoSpace):
         sent.around(lambda: send(pusher_of_other))()
@@ -233,7 +227,7 @@ def test_outputs_are_on_the_disk_before_the_commit_and_the_commit_before_they_ar
     world: World,
 ) -> None:
     claim = claimed()
-    sent = begun(outboxes, claim)
+    sent = outboxes.begin(claim)
     sent.around(lambda: send(pusher_of_other))()
     [draft] = outbox(other)
     world.forget()
@@ -261,7 +255,7 @@ def test_outputs_are_on_the_disk_before_the_commit_and_the_commit_before_they_ar
 @pytest.fixture
 def sent(outboxes: Outboxes, claimed: Callable[[], Claim], pusher_of_other: Pusher) -> tuple[Claim, Outputs]:
     claim = claimed()
-    made = begun(outboxes, claim)
+    made = outboxes.begin(claim)
     made.around(lambda: send(pusher_of_other))()
     made.sync()
     made.is_sent = True
@@ -345,7 +339,7 @@ def test_a_commit_that_is_not_durable_is_synced_again(sent: tuple[Claim, Outputs
 def test_outputs_that_can_not_be_made_durable_are_not_committed_and_are_removed(
     claimed: Callable[[], Claim], outboxes: Outboxes, other: Layout, pusher_of_other: Pusher, world: World
 ) -> None:
-    made = begun(outboxes, claimed())
+    made = outboxes.begin(claimed())
     made.around(lambda: send(pusher_of_other))()
     world.refuse("fsync", errno.EIO)
     with pytest.raises(MountFault):
@@ -359,7 +353,7 @@ def test_a_foreign_key_that_leaves_no_room_for_it_is_replaced(
 ) -> None:
     claim = claimer.claim(put(layout.new, "x" * names.MAX_KEY_BYTES))
     assert claim is not None
-    made = begun(outboxes, claim)
+    made = outboxes.begin(claim)
     made.around(lambda: send(pusher_of_other))()
     made.sync()
     commit(claim, made.token)
@@ -384,7 +378,7 @@ def test_whoever_claims_a_committed_entry_publishes_what_is_left(
     claimed: Callable[[], Claim], claimer: Claimer, outboxes: Outboxes, layout: Layout, other: Layout
 ) -> None:
     claim = claimed()
-    made = begun(outboxes, claim)
+    made = outboxes.begin(claim)
     pushers = [Pusher(queue, host=LABEL, system=claimer.system) for queue in (layout, other)]
     made.around(lambda: [send(pusher, data) for pusher in pushers for data in SENT])()
     made.sync()
@@ -422,7 +416,7 @@ def test_while_a_queue_of_the_project_is_away_nothing_is_taken_for_published(
 ) -> None:
     claim, made = sent
     commit(claim, made.token)
-    away = Outboxes(lambda: [layout, Layout(f"{other.path}-unmounted")], is_used=True, system=world.system)
+    away = Outboxes(lambda: [layout, Layout(f"{other.path}-unmounted")], system=world.system)
     with pytest.raises(QueueMissing, match="mount it"):
         away.finish(claim)
 
@@ -437,7 +431,7 @@ def test_an_entry_that_was_handed_on_says_so_and_is_handled_after_its_outputs_ar
     pusher_of_other: Pusher,
 ) -> None:
     claim = claimed()
-    made = begun(outboxes, claim)
+    made = outboxes.begin(claim)
     made.around(lambda: send(pusher_of_other, b"beside it"))()
     made.sync()
     claim.handoff(other, outputs=made.token + names.HANDED_ON)
@@ -464,8 +458,8 @@ def attempt(layout: Layout, other: Layout, told: list[str], system: System) -> N
     claimer = Claimer(layout, slots, lease="host-1-abcdef", host=LABEL, system=system)
     claim = claimer.claim(min(os.listdir(layout.new)))
     assert claim is not None
-    outboxes = Outboxes(lambda: [layout, other], is_used=True, system=system)
-    pusher, made = Pusher(other, host=LABEL, system=system), begun(outboxes, claim)
+    outboxes = Outboxes(lambda: [layout, other], system=system)
+    pusher, made = Pusher(other, host=LABEL, system=system), outboxes.begin(claim)
     made.around(lambda: [send(pusher, data) for data in SENT])()
     made.sync()
     told.append("returned")
@@ -589,15 +583,15 @@ def test_a_committed_entry_is_finished_however_often_its_workers_died(
     assert EntryName.parse(back).crashes == 1
 
 
-@pytest.mark.parametrize(
-    ("what", "kept"), [("o=0123456789", "u=0123456789"), ("o=0123456789h", "o=0123456789h")]
-)
+@pytest.mark.parametrize(("what", "kept"), [("o=0123456789", "u="), ("o=0123456789h", "o=0123456789h")])
 def test_a_requeued_dead_letter_is_handled_anew_and_what_a_handoff_has_brought_is_kept(
     layout: Layout, world: World, what: str, kept: str
 ) -> None:
     put(layout.dead_new, f"1.y,{what},a=1,n=2")
     found = entries.find(layout, "1.y")
-    assert entries.requeue(layout, found, system=world.system) == f"1.y,{kept},n=3"
+    back = entries.requeue(layout, found, system=world.system)
+    assert back.startswith(f"1.y,{kept}")
+    assert back.endswith(",n=3")
 
 
 def test_what_a_worker_has_handled_is_neither_cancelled_nor_rescheduled(layout: Layout, world: World) -> None:

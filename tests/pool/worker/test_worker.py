@@ -34,7 +34,9 @@ def test_a_dispatch_that_ends_in_a_fault_leaves_no_deadline_behind() -> None:
     returned: list[object] = []
     worker._return_claim = lambda queue, claim, fault: returned.append(fault)
     attempts = worker._attempts_at(SimpleNamespace(index=0, name="q"), Refusing())
-    claim = SimpleNamespace(read=lambda limit: b"Subject: x\n\n", key="k", attempt=1, crashes=0)
+    claim: Any = SimpleNamespace(
+        read=lambda limit: b"Subject: x\n\n", key="k", attempt=1, crashes=0, committed=""
+    )
     assert not attempts.make(claim, attempts.read)
     assert returned == [fault]
     assert deadlines[0] > 0

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from maildefer.mail import MailRequest, MailResponse
+from maildefer.queue import Queue
 from maildefer.routing import Defer, Reject, batch, route, stateless
 from maildefer.server import Relay
 from maildefer.tasks import task
+from maildefer.utils import import_settings
 
 SEEN: list[Any] = []
 
@@ -45,6 +47,20 @@ def PAID(messages: list[MailRequest]) -> None:
             SEEN.append((message.key, message.attempt, bool(first)))
     if any(message.attempt == 1 for message in messages):
         raise Defer("not yet", after=3600)
+
+
+@route("order@x")
+@stateless
+def ORDER(message: MailRequest) -> None:
+    settings: Any = import_settings(False)
+    for to in ("ann@x", "bob@x"):
+        settings.relay.deliver(MailResponse(To=to, From="shop@x", Subject=f"Try {message.attempt}", Body="y"))
+    settings.relay.send("boss@x", "shop@x", f"Try {message.attempt}", "y", now=True)
+    REBUILD.defer(message.attempt or 0)
+    Queue("run/kept").push(f"Subject: {message.attempt}\n\n")
+    SEEN.append((len(Queue("run/kept").keys()), message.attempt))
+    if message.attempt == 1:
+        raise Defer("not yet", after=60)
 
 
 @route("never@x")

@@ -150,24 +150,24 @@ class AsyncWorker(BatchWorker):
             attempts.settle(claim, message, worn_out, "")
             return None
         flight = self._flight(queue, [claim], [message])
-        flight.begin(
-            dispatcher.begin(message, tokens=flight, **self._terms(flight)),
-            partial(self._end_message, queue, flight, message),
-        )
+        handlers = dispatcher.begin(message, tokens=flight, **self._terms(flight))
+        if (outputs := self._attempts[queue.index].begin_outputs(claim)) is not None:
+            flight.outputs, handlers = outputs, outputs.during(handlers)
+        flight.begin(handlers, partial(self._end_message, queue, flight, message))
         return None
 
     def _end_message(
         self, queue: QueueView, flight: LimitedFlight, message: MailRequest, end: BaseException
     ) -> None:
-        attempts, [claim] = self._attempts[queue.index], flight.claims
+        attempts, outputs, [claim] = self._attempts[queue.index], flight.outputs, flight.claims
         self._note_landed(queue, flight)
         if isinstance(end, StopIteration):
             outcome, handler = end.value
-            attempts.settle(claim, message, outcome, handler)
+            attempts.settle(claim, message, outcome, handler, outputs)
         elif isinstance(end, QueueError | MemoryError):
-            attempts.end_in_fault(claim, end)
+            attempts.end_in_fault(claim, end, outputs)
         else:  # its task was cancelled where it waited for tokens or slots, or there is an error of ours
-            attempts.settle(claim, message, failure(end, None), flight.handler)
+            attempts.settle(claim, message, failure(end, None), flight.handler, outputs)
 
     def _call(self, queue: QueueView, batch: BatchGroup[GatheredClaim]) -> None:
         if batch.step.is_async:

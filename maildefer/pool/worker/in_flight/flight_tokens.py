@@ -23,6 +23,7 @@ from maildefer.pool.worker.conversation_locks import IDLE_WAIT_SECONDS, WAIT_SEC
 from maildefer.pool.worker.in_flight.flights import Flight, Flights
 
 if TYPE_CHECKING:
+    from maildefer.maildir.outbox.outputs import Outputs
     from maildefer.pool.worker.limits.worker_limits import WorkerLimits
 
 _LOOK_SECONDS: Final = 0.02
@@ -132,6 +133,7 @@ class LimitedFlight(Flight):
 
     tokens: FlightTokens
     limits: WorkerLimits | None = None
+    outputs: Outputs | None = None
 
     async def take_token(self, conversation: str) -> bool:
         return await self.tokens.take_for(self, self._flights, conversation)

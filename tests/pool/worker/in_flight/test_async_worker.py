@@ -23,10 +23,15 @@ class Attempts:
         self.settled: list[tuple[Any, Outcome, str]] = []
         self.faults: list[tuple[Any, BaseException]] = []
 
-    def settle(self, claim: Any, message: object, outcome: Outcome, handler: str) -> None:
+    def settle(
+        self, claim: Any, message: object, outcome: Outcome, handler: str, outputs: object = None
+    ) -> None:
         self.settled.append((claim, outcome, handler))
 
-    def end_in_fault(self, claim: Any, fault: BaseException) -> None:
+    def begin_outputs(self, claim: Any) -> None:
+        pass
+
+    def end_in_fault(self, claim: Any, fault: BaseException, outputs: object = None) -> None:
         self.faults.append((claim, fault))
 
 
@@ -44,7 +49,7 @@ def worker(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def flight(*claims: Any) -> Any:
-    return SimpleNamespace(claims=claims, handler="m.F")
+    return SimpleNamespace(claims=claims, handler="m.F", outputs=None)
 
 
 def test_a_call_that_returns_has_the_outcome_that_it_says(worker: Any, attempts: Attempts) -> None:
