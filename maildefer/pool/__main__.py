@@ -17,6 +17,7 @@ from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.linux.signal_stack import StackDumps
 from maildefer.pool.context import PoolContext
+from maildefer.pool.counts.memory import CountsMemory
 from maildefer.pool.messages import pair
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import Probe, ProbeReport
@@ -83,6 +84,7 @@ def assemble(
         deferrals=pair(identified=True),
         not_paused=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
+        counts=CountsMemory(slots) if settings.health_config else None,
         dumps=_dumps(slots),
         force=options.force,
     )
