@@ -52,7 +52,7 @@ def main() -> int:
         terminal.report_failure(str(fault))
         return 1
     os.chdir("/")  # from here on a mount that hangs does not hang this process
-    _share_memory_with_children(is_async=any(route.is_async for route in report.routes))
+    _share_memory_with_children(report)
     set_title(f"supervisor {options.pidfile}")
     if code := supervisor.run():
         terminal.report_failure(supervisor.drain.reason)
@@ -118,12 +118,21 @@ _HANDLERS_IMPORT = (
 
 
 _ASYNC_HANDLERS_NEED = ("maildefer.pool.worker.in_flight.async_worker",)  # and asyncio
+_LIMITS_NEED = ("maildefer.pool.worker.limits.gate",)
+_DELIVERY = "maildefer.handlers.outgoing"
+_DELIVERY_NEEDS = ("concurrent.futures.thread", "maildefer.handling.outgoing.destinations")
 
 
-def _share_memory_with_children(*, is_async: bool) -> None:
+def _share_memory_with_children(report: ProbeReport) -> None:
     """Load what every worker will need, then keep the collector from touching, and so copying, those pages."""
     logs.warm_up()
-    for name in (*_HANDLERS_IMPORT, *(_ASYNC_HANDLERS_NEED if is_async else ())):
+    names = list(_HANDLERS_IMPORT)
+    names += _ASYNC_HANDLERS_NEED if any(route.is_async for route in report.routes) else ()
+    names += _LIMITS_NEED if any(route.limits for route in report.routes) else ()
+    names += (
+        _DELIVERY_NEEDS if any(_DELIVERY in modules for modules in report.settings.queues.values()) else ()
+    )
+    for name in names:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
