@@ -25,6 +25,7 @@ from maildefer.maildir.markers.unique import PushedKey, push_unique
 from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.maildir.scan import PRIORITIES
 from maildefer.message import mbox as streams
+from maildefer.message.dsn.parameters import ParameterRefused, checked
 from maildefer.message.envelope import block, split
 from maildefer.message.mbox import StreamMessage
 
@@ -169,11 +170,7 @@ def _must_be_unique_key(text: str) -> None:
 
 
 def _checked_dsn(text: str, recipients: list[str] | None) -> str:
-    if not text:
-        return ""
-    from maildefer.message.dsn.parameters import ParameterRefused, checked  # few pushes ask for anything
-
-    if not recipients:
+    if text and not recipients:
         raise typer.BadParameter("--dsn is about an envelope: give --recipient too.")
     try:
         return checked(text)

@@ -21,6 +21,7 @@ import typer
 from maildefer.cli import output
 from maildefer.cli.parameters import Command, Commands
 from maildefer.errors import AddressRefused, ConfigurationError
+from maildefer.message.dsn.parameters import ParameterRefused, checked
 
 app = Commands()
 
@@ -78,7 +79,7 @@ def sendmail(ctx: typer.Context) -> None:
     """Put the message on standard input into the queue, as sendmail(8) would take it."""
     try:
         _carry_out(parsed(ctx.meta["arguments"]))
-    except UsageError as fault:
+    except (UsageError, ParameterRefused) as fault:
         _end(EX_USAGE, str(fault))
     except AddressRefused as fault:
         _end(EX_NOUSER, str(fault))
@@ -193,18 +194,7 @@ def _take(asked: SendmailCommand) -> None:
         relay = Relay(asked.host or "127.0.0.1", asked.port or 8825, debug=int(asked.debug), lmtp=asked.lmtp)
         relay.deliver(data, To=recipients, From=sender)
         return
-    _enqueue(_queue(asked), data, sender, recipients, _checked_dsn(asked.dsn))
-
-
-def _checked_dsn(text: str) -> str:
-    if not text:
-        return ""
-    from maildefer.message.dsn.parameters import ParameterRefused, checked
-
-    try:
-        return checked(text)
-    except ParameterRefused as fault:
-        raise UsageError(str(fault)) from fault
+    _enqueue(_queue(asked), data, sender, recipients, checked(asked.dsn))
 
 
 def _enqueue(path: str, data: bytes, sender: str, recipients: list[str], dsn: str) -> None:

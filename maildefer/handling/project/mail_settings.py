@@ -70,8 +70,10 @@ def _send_notices(settings: ModuleType, config: object) -> None:
     relay, known = getattr(settings, "relay_config", None), pool_settings(settings)
     try:
         said = notice_settings(config, relay.get("queue") if isinstance(relay, Mapping) else None)
-        if located(said.queue) not in listed_queues(settings):
-            raise ConfigurationError(f"notices: {said.queue} is none of the queues: add it to `queues`")
+        if located(said.queue) not in map(located, known.queues):
+            raise ConfigurationError(
+                f"notices: no handlers for {said.queue}: add it to `queues` with handlers"
+            )
     except ConfigurationError as fault:
         raise ConfigurationError(f"{place(settings, 'notices')}: {fault}") from None
 

@@ -6,7 +6,7 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError, NoSpace
 from maildefer.handling import undeliverable
 from maildefer.handling.outcomes import Buried, Deferred, Outcome, Reject
+from maildefer.handling.project.mail_settings import provide
 from maildefer.handling.results import failure, outcome_of
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir import names
@@ -381,3 +382,15 @@ def test_no_rate_is_larger_than_there_can_be_slots() -> None:
 def test_the_queue_may_be_that_of_the_relay() -> None:
     assert notice_settings({"rejects": "authenticated"}, "run/outgoing").queue == "run/outgoing"
     assert notice_settings({"queue": "run/reports"}, "run/outgoing").queue == "run/reports"
+
+
+def test_the_queue_of_reports_is_one_with_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undeliverable, "report", None)
+    settings = ModuleType("told_settings")
+    queues = {"run/queue": ["a"], "run/kept": []}
+    settings.__dict__.update(queues=queues, notices={"queue": "run/kept"})
+    with pytest.raises(ConfigurationError, match="no handlers for run/kept"):
+        provide(settings)
+    settings.__dict__["notices"] = {"queue": "run/queue"}
+    provide(settings)
+    assert undeliverable.report is not None
