@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from maildefer.cli.process_usage import Usage
 
 _MOST_BYTES = 1 << 20
-_SECONDS = 1.3  # and the rest of two seconds for the command itself
+SECONDS = 1.3  # and the rest of two seconds for the command itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,55 +38,91 @@ class StatusSurvey:
     doubts: list[str]  # pid files whose queues are not believed, or `run` where it can't be read
     unread: bool  # some queue may not be looked at by this user: whether it is served is not known
 
+    @property
+    def own_leases(self) -> set[str]:
+        """The leases of this host's pools, which answer for themselves."""
+        answering = (one.record for one, _ in self.local if one.status is not None)
+        return {lease for record in answering for lease in record.leases.values()}
+
+    @property
+    def kept_queues(self) -> set[str]:
+        """The queues of sinks, which no pool serves."""
+        return {queue for one, _ in self.local if one.record.kind == "log" for queue in one.record.queues}
+
 
 def meant(pid: str | None, all_projects: bool = False) -> list[RuntimeRecord]:
     """The processes of this host that a command is about: of a pid file, of this project, or outside any project."""
-    records = runtime_dir.records(this_host())
-    if pid is not None:
-        return [record for record in records if record.pidfile == os.path.abspath(pid)]
-    if all_projects or not records:
-        return records
-    own = control.records_of_project(records, os.environ.get(finder.PROJECT) or os.getcwd())
-    return own if own or not _is_outside() else records
+    if pid is None:
+        return records_meant(all_projects)()
+    return [record for record in runtime_dir.records(this_host()) if record.pidfile == os.path.abspath(pid)]
+
+
+def records_meant(all_projects: bool) -> Callable[[], list[RuntimeRecord]]:
+    """A function that finds the processes of this project, or of all outside any, as often as it is called."""
+    project = os.environ.get(finder.PROJECT) or os.getcwd()
+    outside: list[bool] = []  # asked for once, since the answer is on a mount
+
+    def find() -> list[RuntimeRecord]:
+        records = runtime_dir.records(this_host())
+        if all_projects or not records:
+            return records
+        if own := control.records_of_project(records, project):
+            return own
+        if not outside:
+            outside.append(_is_outside())
+        return records if outside[0] else own
+
+    return find
 
 
 def _is_outside() -> bool:
     """Whether the working directory is in no project; a mount that hangs counts as a project."""
     try:
-        return bounded(finder.is_project, _SECONDS / 3) is False
+        return bounded(finder.is_project, SECONDS / 3) is False
     except MaildeferError:
         return False
 
 
 def look(records: list[RuntimeRecord], named: list[str] | None, *, elsewhere: bool) -> StatusSurvey:
     """Ask all processes and look at all queues at the same time, so that one that hangs delays no other."""
-    known = list(dict.fromkeys(map(os.path.abspath, named or [q for r in records for q in r.queues])))
-    jobs: list[Callable[[], Any]] = [
-        partial(control.ask_process, record, _SECONDS * 0.8) for record in records
-    ]
+    known = queues_of(records, named)
+    jobs: list[Callable[[], Any]] = [ask_of(record) for record in records]
     jobs += [partial(_usage, record.pid) for record in records]
-    jobs += [partial(read_queue_status, queue, _SECONDS * 0.75) for queue in known]
-    if elsewhere and not named:
-        jobs.append(partial(_elsewhere, known, _SECONDS * 0.75))
-    answers = side_by_side(jobs, _SECONDS)
-    found = iter(answers)
-    asked = [
-        _asked(record, answer) for record, answer in zip(records, islice(found, len(records)), strict=True)
-    ]
-    used = [None if isinstance(one, TimedOut | CallFailed) else one for one in islice(found, len(records))]
+    jobs += looks_at(known, elsewhere=elsewhere and not named)
+    answers = iter(side_by_side(jobs, SECONDS))
+    asked = [asked_of(record, answer) for record, answer in zip(records, answers, strict=False)]
+    used = [None if isinstance(one, TimedOut | CallFailed) else one for one in islice(answers, len(records))]
+    return survey_of(list(zip(asked, used, strict=True)), known, list(answers))
+
+
+def queues_of(records: Iterable[RuntimeRecord], named: list[str] | None) -> list[str]:
+    """The queues to look at: those that are named, else those of the processes."""
+    return list(dict.fromkeys(map(os.path.abspath, named or [q for r in records for q in r.queues])))
+
+
+def ask_of(record: RuntimeRecord) -> Callable[[], LocalStatus]:
+    """A function that asks a process of this host for its status."""
+    return partial(control.ask_process, record, SECONDS * 0.8)
+
+
+def looks_at(known: Collection[str], *, elsewhere: bool) -> list[Callable[[], Any]]:
+    """Functions that look at a queue each, and one that looks for queues that nothing of this host serves."""
+    jobs: list[Callable[[], Any]] = [partial(read_queue_status, queue, SECONDS * 0.75) for queue in known]
+    return [*jobs, partial(_elsewhere, known, SECONDS * 0.75)] if elsewhere else jobs
+
+
+def survey_of(
+    local: list[tuple[LocalStatus, Usage | None]], known: Sequence[str], looks: Sequence[object]
+) -> StatusSurvey:
+    """The survey of which `looks` are the answers of `looks_at`."""
+    queues = {queue: _counts_or_problem(answer) for queue, answer in zip(known, looks, strict=False)}
     doubts: list[str] = []
-    unread = any(isinstance(one, CallFailed) and isinstance(one.error, PermissionRefused) for one in answers)
-    queues = {
-        queue: _counts_or_problem(answer)
-        for queue, answer in zip(known, islice(found, len(known)), strict=True)
-    }
-    for answer in found:
+    for answer in looks[len(known) :]:
         if isinstance(answer, _Elsewhere):
             queues |= answer.queues
             doubts = answer.doubts
-    return StatusSurvey(
-        local=list(zip(asked, used, strict=True)), queues=queues, doubts=doubts, unread=unread
-    )
+    unread = any(isinstance(one, CallFailed) and isinstance(one.error, PermissionRefused) for one in looks)
+    return StatusSurvey(local=local, queues=queues, doubts=doubts, unread=unread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +186,11 @@ def _assignments(tree: ast.Module) -> Iterator[tuple[str, Any]]:
             pass
 
 
-def _asked(record: RuntimeRecord, answer: object) -> LocalStatus:
+def asked_of(record: RuntimeRecord, answer: object) -> LocalStatus:
+    """What a process has answered, or that it has not."""
     if isinstance(answer, LocalStatus):
         return answer
-    problem = f"no answer within {_SECONDS:g} s: it is stopped, or hangs"
+    problem = f"no answer within {SECONDS:g} s: it is stopped, or hangs"
     return LocalStatus(record=record, status=None, problem=problem)
 
 

@@ -635,7 +635,7 @@ def test_a_lease_whose_beats_do_not_show_is_judged_by_its_status_file(queue):
 
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
     monkeypatch.setattr(status_survey, "read_queue_status", lambda *_: time.sleep(60))
-    monkeypatch.setattr(status_survey, "_SECONDS", 0.2)
+    monkeypatch.setattr(status_survey, "SECONDS", 0.2)
     began = time.monotonic()
     ended = maildefer("status", queue.path)
     assert time.monotonic() - began < 10
@@ -652,7 +652,7 @@ def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch)
         time.sleep(60)
 
     monkeypatch.setattr(process_usage, "usage_of_tree", hang)
-    monkeypatch.setattr(status_survey, "_SECONDS", 0.2)
+    monkeypatch.setattr(status_survey, "SECONDS", 0.2)
     record = runtime_dir.RuntimeRecord(
         pid=own, start_time=1, kind="supervise", pidfile="/run/p.pid", started=1.0
     )
@@ -664,7 +664,7 @@ def test_all_processes_and_queues_are_looked_at_side_by_side(monkeypatch, queue)
     """Each of them hangs, and is given up after the time for all."""
     monkeypatch.setattr(status_survey, "read_queue_status", lambda *_: time.sleep(60))
     monkeypatch.setattr(control, "ask_process", lambda *_: time.sleep(60))
-    monkeypatch.setattr(status_survey, "_SECONDS", 0.5)
+    monkeypatch.setattr(status_survey, "SECONDS", 0.5)
     records = [
         runtime_dir.RuntimeRecord(
             pid=1 << 30, start_time=1, kind="supervise", pidfile=f"/{n}.pid", started=1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maildefer.cli.commands.status import _worker
+from maildefer.cli.status_words import worker_row
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from maildefer.cli.commands.status import _worker
     ],
 )
 def test_a_workers_state_is_told_in_a_word(facts: dict[str, object], said: str) -> None:
-    assert _worker(facts)[1] == said
+    assert worker_row(facts)[1] == said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +12,19 @@ import typer
 from maildefer.cli import output
 from maildefer.cli.parameters import Commands
 from maildefer.cli.status_survey import look, meant
+from maildefer.cli.status_words import (
+    idle_words,
+    limited_words,
+    pause_words,
+    problems_of_process,
+    problems_of_queue,
+    silence_words,
+    unknown_words,
+    worker_row,
+)
 from maildefer.control import health
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts, ServingHost
-from maildefer.maildir.operator.pause_mark import PauseMark
 from maildefer.untrusted import number, objects
 
 if TYPE_CHECKING:
@@ -48,29 +56,23 @@ def status(
     seen = look(meant(pid, all_projects), queues, elsewhere=pid is None)
     trouble: list[str] = []
     for one, used in seen.local:
-        problems = _problems(one)
+        problems = problems_of_process(one)
         trouble += [f"{one.record.kind} {one.record.pid}: {problem}" for problem in problems]
         _show_json(one, used, problems) if json else _show(one, used)
     runs = bool(seen.local)
-    own = {lease for one, _ in seen.local if one.status is not None for lease in one.record.leases.values()}
-    kept = {queue for one, _ in seen.local if one.record.kind == "log" for queue in one.record.queues}
     for queue, counts in seen.queues.items():
         if isinstance(counts, str):
-            counts = (
-                counts.removeprefix(f"{queue} ")
-                .removeprefix(f"{queue}: ")
-                .replace(f" at {queue}:", " there:")
-            )
+            counts = unknown_words(queue, counts)
             output.complain(f"{queue}: {counts}")
             trouble.append(f"{os.path.relpath(queue)}: {counts}")
             continue
         runs = runs or (pid is None and not all(lease.silent for lease in counts.serving))
-        problems = _queue_problems(counts, own, is_kept=queue in kept)
+        problems = problems_of_queue(counts, seen.own_leases, is_kept=queue in seen.kept_queues)
         trouble += [f"{os.path.relpath(queue)}: {problem}" for problem in problems]
         if json:
             output.record({"kind": "queue", **asdict(counts), "degraded": problems})
         else:
-            _show_queue(counts, own)
+            _show_queue(counts, seen.own_leases)
     for doubt in seen.doubts:
         output.complain(doubt)
     if not runs and (seen.doubts or seen.unread):
@@ -84,30 +86,6 @@ def status(
         for problem in trouble:
             output.complain(f"degraded: {problem}")
         raise typer.Exit(EX_DEGRADED)
-
-
-def _problems(one: LocalStatus) -> list[str]:
-    """The problems of one process of this host."""
-    if one.status is not None:
-        return health.why_degraded(one.status)
-    return [one.problem] if one.record.status_socket is not None else []  # others answer no questions
-
-
-def _queue_problems(counts: EntryCounts, own: Collection[str], *, is_kept: bool) -> list[str]:
-    """The problems of a queue, as the mount shows it, but for those that this host's own pools report.
-
-    The queue of a sink is served by no pool.
-    """
-    found = []
-    for lease in counts.serving:
-        if lease.gone or lease.silent:
-            found.append(f"{lease.lease}: {_silence(lease)}")
-        elif lease.lease not in own:
-            found += [f"{lease.lease}: {why}" for why in health.why_queue_degraded(lease.status)]
-            found += [f"{lease.lease}: {why}" for why in health.why_reload_refused(lease.status)]
-    if counts.waiting and not counts.serving and not is_kept:
-        found.append(f"nobody serves it, and {output.count(counts.waiting, 'entry waits', 'entries wait')}")
-    return found
 
 
 def _show_json(one: LocalStatus, used: Usage | None, problems: list[str]) -> None:
@@ -138,7 +116,7 @@ def _show(one: LocalStatus, used: Usage | None = None) -> None:
         if problem:
             output.line(output.clean(f"  {problem}"))
     for queue in objects(state.get("queues")):
-        if stands := "; ".join(filter(None, (_idle_text(queue), _limited_text(queue)))):
+        if stands := "; ".join(filter(None, (idle_words(queue), limited_words(queue)))):
             output.line(output.clean(f"  {queue.get('queue')}: {stands}"))
     if state.get("reload_refused"):
         report = f"the last reload was refused, and the old application goes on: {state['reload_refused']}"
@@ -150,20 +128,8 @@ def _show(one: LocalStatus, used: Usage | None = None) -> None:
             output.line(output.clean(f"  {why}"))
     if workers := objects(state.get("workers")):
         output.table(
-            map(_worker, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")
+            map(worker_row, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")
         )
-
-
-def _idle_text(queue: dict[str, Any]) -> str:
-    if queue.get("paused_everywhere"):
-        return "paused on all hosts by an operator"
-    return "; ".join(health.why_queue_degraded(queue))
-
-
-def _limited_text(queue: dict[str, Any]) -> str:
-    """How many entries wait for a limit, as far as this host knows."""
-    limited = int(number(queue.get("limited")))
-    return output.count(limited, "entry waits for a limit", "entries wait for a limit") if limited else ""
 
 
 def _show_front_end(report: dict[str, Any]) -> None:
@@ -189,22 +155,6 @@ def _connections(report: dict[str, Any]) -> str:
     )
 
 
-def _worker(worker: dict[str, Any]) -> list[object]:
-    seconds = worker.get("seconds")
-    handled = sum(int(number(worker.get(name))) for name in ("acked", "handed_off"))
-    failed = sum(int(number(worker.get(name))) for name in ("failed", "buried"))
-    busy = output.duration(number(seconds)) if seconds is not None else ""
-    entry = worker.get("entry") or ""
-    state = worker.get("state")
-    if state in ("idle", "busy") and worker.get("gathered"):
-        state = f"gathers {worker['gathered']}"
-    elif state == "handling" and number(worker.get("in_handlers")) > 1:
-        state = f"handles {worker['in_handlers']}"
-    elif worker.get("waits_for"):
-        state = "waits"
-    return [f"  {worker.get('pid')}", state, busy, handled, failed, worker.get("queue"), entry]
-
-
 def _show_busy(lease: ServingHost) -> None:
     """Print in a line what another host's workers are on; `--json` has each."""
     busy = lease.busy_workers
@@ -221,18 +171,6 @@ def _busy_seconds(worker: dict[str, Any]) -> float:
     return number(worker.get("seconds"))
 
 
-def _silence(lease: ServingHost) -> str:
-    if lease.gone:
-        return "has ended; its work is taken back by the next pool here, or by others in time"
-    return f"silent for {output.duration(lease.silent_seconds or 0)}: is that host alive?"
-
-
-def _pause(pause: PauseMark) -> str:
-    whom = f" by {pause.user or 'somebody'}{f' on {pause.host}' if pause.host else ''}"
-    since = f", {output.duration(time.time() - pause.since)} ago" if pause.since else ""
-    return f"paused on all hosts{whom}{since}"
-
-
 def _show_queue(counts: EntryCounts, own: Collection[str] = ()) -> None:
     """Print a queue and each lease that serves it; `own` are leases whose workers were shown already."""
     oldest = f", oldest {output.duration(counts.oldest_seconds)}" if counts.oldest_seconds is not None else ""
@@ -247,16 +185,16 @@ def _show_queue(counts: EntryCounts, own: Collection[str] = ()) -> None:
         short = ", ".join(counts.partial)
         output.line(f"  not counted to the end in time: {short}; `maildefer queue count` counts all")
     if counts.pause is not None:
-        output.line(output.clean(f"  {_pause(counts.pause)}; `maildefer resume` lets it go on"))
+        output.line(output.clean(f"  {pause_words(counts.pause)}; `maildefer resume` lets it go on"))
     rows = []
     for lease in counts.serving:
         state = lease.status
         busy = f"{lease.busy} of its workers busy"
-        stands = _idle_text(state)
+        stands = idle_words(state)
         words = [stands] if stands else [word for word in ("paused",) if state.get(word)]
         rate = f"its pool {lease.rate:.1f}/s" if lease.rate is not None else ""
         if lease.gone or lease.silent:
-            words.append(_silence(lease))
+            words.append(silence_words(lease))
         rows.append((f"  {lease.lease}", f"beat {lease.beat}", busy, rate, " ".join(words)))
     if rows:
         output.table(rows)

@@ -52,18 +52,7 @@ def show_line(facts: dict[str, Any]) -> None:
     """Print one entry in one line; columns are not aligned, since a listing may be endless."""
     arrival, size = facts["arrival_time"], facts["message_size"]
     age = output.duration(time.time() - arrival) if arrival is not None else "?"
-    people = f"<{facts.get('sender') or ''}> → {', '.join(r['address'] for r in facts.get('recipients', [])) or '?'}"
     tries = f"try {facts['attempts']}" + (f", {facts['crashes']} crashed" if facts["crashes"] else "")
-    note = ""
-    if facts["held"]:
-        note = "on hold"
-    elif facts["due_time"] is not None:
-        seconds = facts["due_time"] - time.time()
-        note = f"due {'in' if seconds > 0 else 'since'} {output.duration(abs(seconds))}"
-    elif facts["owner"]:
-        note = f"held by {facts['owner']['lease']}.{facts['owner']['pid']}"
-    elif facts.get("reason"):
-        note = facts["reason"]
     words = [
         f"{facts['queue_name']:<8}",
         f"{age:>7}",
@@ -73,7 +62,25 @@ def show_line(facts: dict[str, Any]) -> None:
     if facts["priority"] != "normal":
         words.append(facts["priority"])
     key = EntryName.parse(facts["entry_name"]).unique_key  # as a command takes it
-    output.line(output.clean("  ".join([*words, key, people, note]).rstrip()))
+    output.line(output.clean("  ".join([*words, key, people_of(facts), note_of(facts)]).rstrip()))
+
+
+def people_of(facts: dict[str, Any]) -> str:
+    """Sender and recipient of an entry, as `entry_facts` has them."""
+    recipients = ", ".join(one["address"] for one in facts.get("recipients", []))
+    return f"<{facts.get('sender') or ''}> → {recipients or '?'}"
+
+
+def note_of(facts: dict[str, Any]) -> str:
+    """What keeps an entry from being handled, in words; empty where it waits."""
+    if facts["held"]:
+        return "on hold"
+    if facts["due_time"] is not None:
+        seconds = facts["due_time"] - time.time()
+        return f"due {'in' if seconds > 0 else 'since'} {output.duration(abs(seconds))}"
+    if facts["owner"]:
+        return f"held by {facts['owner']['lease']}.{facts['owner']['pid']}"
+    return str(facts.get("reason") or "")
 
 
 def show_message(found: FoundEntry, *, whole: bool) -> None:

@@ -29,6 +29,14 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("all of this host and of those that share the queues", "maildefer status"),
         ("for a program", "maildefer status --json"),
     ),
+    "web": (
+        ("on this host: open the address that it prints", "maildefer web"),
+        ("for others of its group, through a socket file", "maildefer web --socket run/web.sock --mode 660"),
+        (
+            "behind a proxy that speaks HTTPS",
+            "maildefer web --token-file /etc/maildefer/web-token --name mail.example",
+        ),
+    ),
     "probe": (("whether messages are taken now", "maildefer probe --ready"),),
     "pause": (
         ("one queue, on all hosts", "maildefer pause run/queue"),

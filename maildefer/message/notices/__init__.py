@@ -2,7 +2,6 @@
 
 notices   whether a report is sent: to whom never, how many, and once for each message
 report    a report's bytes
-config    the setting
 
-Imports point down: notices > report, config.
+Imports point down: notices > report.
 """

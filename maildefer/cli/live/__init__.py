@@ -1,0 +1,8 @@
+"""What `top` and the page of `web` show, looked at again and again, whatever the mounts do.
+
+    watch      looks at processes and queues, each in a child with a time limit
+    overview   what a survey has found, as rows
+    history    rates and counts of the last hours, in memory of a fixed size
+
+Imports point down: watch > overview, history.
+"""

@@ -1,0 +1,215 @@
+"""What a survey has found, as rows: pools and front ends, workers, queues, and what is not as it should be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from maildefer.cli import output
+from maildefer.cli.status_survey import StatusSurvey
+from maildefer.cli.status_words import (
+    idle_words,
+    limited_words,
+    pause_words,
+    problems_of_process,
+    problems_of_queue,
+    silence_words,
+    unknown_words,
+    worker_state,
+)
+from maildefer.control.local_processes import LocalStatus
+from maildefer.control.queue_status import EntryCounts, ServingHost
+from maildefer.host.identity import this_host
+from maildefer.maildir.names import EntryName
+from maildefer.untrusted import number, objects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """One worker, of any host."""
+
+    host: str
+    pid: int
+    state: str
+    seconds: float | None  # since the handler began
+    queue: str
+    entry: str
+    handler: str
+    handled: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRow:
+    """One process of this host, or the pool of another host, as its leases show it."""
+
+    host: str
+    kind: str
+    pid: int
+    state: str
+    rate: float | None  # messages a second
+    workers: tuple[WorkerRow, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def busy(self) -> int:
+        return sum(worker.seconds is not None or bool(worker.entry) for worker in self.workers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRow:
+    """One queue; `counts` is None where nothing is known of it, and `notes` say why."""
+
+    path: str
+    name: str  # its path as short as a command takes it
+    counts: EntryCounts | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerRow:
+    """What one handler is on, on all hosts."""
+
+    handler: str
+    busy: int
+    longest_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """All that is shown at a time."""
+
+    at: float  # unix seconds
+    pools: tuple[PoolRow, ...] = ()
+    queues: tuple[QueueRow, ...] = ()
+    problems: tuple[str, ...] = ()
+    looked_seconds: float | None = None  # how old what it says of queues is
+    workers: tuple[WorkerRow, ...] = ()
+
+    @property
+    def handlers(self) -> list[HandlerRow]:
+        """The handlers that workers are in, the one that takes longest first."""
+        seconds: dict[str, list[float]] = defaultdict(list)
+        for worker in self.workers:
+            if worker.handler:
+                seconds[worker.handler].append(worker.seconds or 0.0)
+        rows = [
+            HandlerRow(handler=name, busy=len(all_of), longest_seconds=max(all_of))
+            for name, all_of in seconds.items()
+        ]
+        return sorted(rows, key=lambda row: row.longest_seconds, reverse=True)
+
+    def queue(self, path: str) -> QueueRow | None:
+        return next((row for row in self.queues if row.path == path), None)
+
+
+def overview_of(seen: StatusSurvey, at: float, looked_seconds: float | None, home: str) -> Overview:
+    """The rows of a survey, for a command in the folder `home`. What other hosts wrote is untrusted."""
+    own = seen.own_leases
+    pools = [_local(one) for one, _ in seen.local]
+    others: dict[tuple[str, int], PoolRow] = {}
+    problems = [
+        f"{one.record.kind} {one.record.pid}: {why}"
+        for one, _ in seen.local
+        for why in problems_of_process(one)
+    ]
+    queues = []
+    for path, counts in seen.queues.items():
+        if isinstance(counts, EntryCounts):
+            notes = tuple(_notes(path, counts, seen))
+            told = problems_of_queue(counts, own, is_kept=path in seen.kept_queues)
+            for pool in [_other(lease) for lease in counts.serving if lease.lease not in own]:
+                known = others.setdefault((pool.host, pool.pid), pool)
+                if known is not pool:  # which serves several queues
+                    others[pool.host, pool.pid] = replace(known, workers=known.workers + pool.workers)
+        else:
+            told = [unknown_words(path, counts)]
+            notes = tuple(told)
+        name, known_counts = (
+            path.removeprefix(f"{home}/"),
+            counts if isinstance(counts, EntryCounts) else None,
+        )
+        queues.append(QueueRow(path=path, name=name, counts=known_counts, notes=notes))
+        problems += [f"{name}: {why}" for why in told]
+    pools += others.values()
+    return Overview(
+        at=at,
+        pools=tuple(pools),
+        queues=tuple(sorted(queues, key=lambda row: row.name)),
+        problems=(*problems, *seen.doubts),
+        looked_seconds=looked_seconds,
+        workers=tuple(worker for pool in pools for worker in pool.workers),
+    )
+
+
+def _local(one: LocalStatus) -> PoolRow:
+    status: dict[str, Any] = one.status or {}
+    words = [word for word in ("paused", "draining") if status.get(word)]
+    if one.status is None and one.record.status_socket is not None:
+        words = ["does not answer"]
+    if (up := status.get("up_seconds")) is not None:
+        words.append(f"up {output.duration(number(up))}")
+    host = str(status.get("host") or this_host().label)
+    return PoolRow(
+        host=host,
+        kind=one.record.kind,
+        pid=one.record.pid,
+        state=", ".join(words) or "runs",
+        rate=_rate(status),
+        workers=_workers(host, status),
+        notes=tuple(map(_front_end, objects(status.get("front_ends")))),
+    )
+
+
+def _other(lease: ServingHost) -> PoolRow:
+    host = str(lease.status.get("host") or lease.lease)
+    return PoolRow(
+        host=host,
+        kind="pool",
+        pid=int(number(lease.status.get("pid"))),
+        state=silence_words(lease) if lease.silent else idle_words(lease.status) or f"beat {lease.beat}",
+        rate=lease.rate,
+        workers=_workers(host, lease.status),
+    )
+
+
+def _rate(status: dict[str, Any]) -> float | None:
+    rate = status.get("rate_per_second")
+    return float(rate) if isinstance(rate, int | float) else None
+
+
+def _front_end(report: dict[str, Any]) -> str:
+    taken = output.count(int(number(report.get("accepted"))), "message", "messages")
+    return f"{report.get('kind')} {report.get('address') or ''}: {taken} taken"
+
+
+def _workers(host: str, status: dict[str, Any]) -> tuple[WorkerRow, ...]:
+    return tuple(
+        WorkerRow(
+            host=host,
+            pid=int(number(worker.get("pid"))),
+            state=str(worker_state(worker)),
+            seconds=None if worker.get("seconds") is None else number(worker.get("seconds")),
+            queue=str(worker.get("queue") or ""),
+            entry=EntryName.parse(str(worker.get("entry") or "")).key,
+            handler=str(worker.get("handler") or ""),
+            handled=sum(int(number(worker.get(name))) for name in ("acked", "handed_off")),
+            failed=sum(int(number(worker.get(name))) for name in ("failed", "buried")),
+        )
+        for worker in objects(status.get("workers"))
+    )
+
+
+def _notes(path: str, counts: EntryCounts, seen: StatusSurvey) -> Iterator[str]:
+    if counts.pause is not None:
+        yield pause_words(counts.pause)
+    if counts.partial:
+        yield f"not counted to the end in time: {', '.join(counts.partial)}"
+    if not counts.serving and path not in seen.kept_queues:
+        yield "nobody serves it"
+    for one, _ in seen.local:
+        for queue in objects((one.status or {}).get("queues")):
+            if queue.get("path") == path and (limited := limited_words(queue)):
+                yield limited

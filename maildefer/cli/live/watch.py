@@ -1,0 +1,132 @@
+"""Looking at processes and queues again and again, for whoever waits for news.
+
+The processes of this host are asked, and queues are looked at, each in a child: a mount that hangs holds up nothing
+else. The longer a look at the queues takes, the more rarely it is taken, at a twentieth of the time at most; none is
+begun while earlier ones hang in the kernel, where nothing ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from maildefer.cli.live.history import History
+from maildefer.cli.live.overview import Overview, overview_of
+from maildefer.cli.status_survey import SECONDS, ask_of, asked_of, looks_at, queues_of, survey_of
+from maildefer.host.bounded_async import call_bounded
+from maildefer.host.bounded_call import CallFailed, TimedOut, stuck_calls
+from maildefer.host.runtime_dir import RuntimeRecord
+
+_WATCHED_SECONDS: Final = 2.0  # between two looks while somebody waits for news
+_ALONE_SECONDS: Final = 15.0
+_LONGEST_SECONDS: Final = 60.0
+RATE: Final = "rate"  # of the history: messages a second of all pools
+_SHARE: Final = 20  # so many times as long as a look at queues took, none is taken
+
+
+class Watch:
+    """The newest overview, and the history of rates and counts. Event loop only."""
+
+    def __init__(
+        self,
+        records: Callable[[], list[RuntimeRecord]],
+        named: list[str] | None,
+        history: History,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`records` finds the processes of this host that are meant, without a look at a mount."""
+        self.overview = Overview(at=clock())
+        self.history = history
+        self.version = 0
+        self._records = records
+        self._named = named
+        self._clock = clock
+        self._home = os.getcwd()
+        self._news = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._watchers = 0
+        self._known: list[str] = []
+        self._looks: list[Any] = []
+        self._looked: float | None = None  # on the loop's clock
+        self._next_look = 0.0
+        self._looking: asyncio.Task[None] | None = None
+
+    async def keep_looking(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_WATCHED_SECONDS)
+            if not self._watchers:
+                self._wanted.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), _ALONE_SECONDS)
+
+    async def look(self) -> None:
+        """Ask all processes, look at the queues where that is due, and tell those who wait."""
+        loop = asyncio.get_running_loop()
+        records = self._records()
+        known = queues_of(records, self._named)
+        if (self._looking is None or self._looking.done()) and (
+            loop.time() >= self._next_look or known != self._known
+        ):
+            self._looking = loop.create_task(self._look_at_queues(known))
+        answers = await _all(list(map(ask_of, records)))
+        if self._looking is not None and self._looked is None:
+            await asyncio.wait([self._looking])  # the first shows all
+        local = [(asked_of(record, answer), None) for record, answer in zip(records, answers, strict=True)]
+        age = None if self._looked is None else loop.time() - self._looked
+        self.publish(
+            overview_of(survey_of([*local], self._known, self._looks), self._clock(), age, self._home)
+        )
+
+    def publish(self, overview: Overview) -> None:
+        """Note an overview in the history, and tell those who wait for news."""
+        self.overview = overview
+        self.version += 1
+        if rates := [pool.rate for pool in overview.pools if pool.rate is not None]:
+            self.history.note(overview.at, RATE, sum(rates))
+        for row in overview.queues:
+            if row.counts is not None:
+                self.history.note(overview.at, f"waiting {row.path}", row.counts.waiting)
+                self.history.note(overview.at, f"dead {row.path}", row.counts.dead)
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def next(self, version: int) -> int:
+        """Wait until there is a newer version than that; returns it. Many may wait at a time."""
+        self._watchers += 1
+        self._wanted.set()  # for a look at once, where there was nobody before
+        try:
+            while self.version <= version:
+                await self._news.wait()
+        finally:
+            self._watchers -= 1
+        return self.version
+
+    async def _look_at_queues(self, known: list[str]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        jobs = looks_at(known, elsewhere=not self._named)
+        if stuck_calls() > 2 * len(jobs):
+            looks: list[Any] = [TimedOut(SECONDS)] * len(jobs)
+        else:
+            looks = await _all(jobs)
+        self._known, self._looks, self._looked = known, looks, loop.time()
+        pause = min(max(_WATCHED_SECONDS, _SHARE * (self._looked - began)), _LONGEST_SECONDS)
+        self._next_look = self._looked + pause
+
+
+async def _all(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+    return list(await asyncio.gather(*map(_bounded, jobs)))
+
+
+async def _bounded(job: Callable[[], Any]) -> Any:
+    try:
+        return await call_bounded(job, SECONDS)
+    except OSError as fault:  # no process can be had
+        return CallFailed(fault)

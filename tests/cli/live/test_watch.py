@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from maildefer.cli import status_survey
+from maildefer.cli.live import watch as watching
+from maildefer.cli.live.history import History
+from maildefer.cli.live.watch import Watch
+from maildefer.host.bounded_async import call_bounded
+from maildefer.maildir.layout import Layout
+from maildefer.queue import Queue
+from tests.support.queues import DATA
+
+
+def watch_of(*queues: str) -> Watch:
+    return Watch(list, list(queues), History(step_seconds=60.0, length=10))
+
+
+def once(watch: Watch, times: int = 1) -> None:
+    async def look() -> None:
+        for _ in range(times):
+            await watch.look()
+
+    asyncio.run(look())
+
+
+def hang(monkeypatch: pytest.MonkeyPatch, look: Callable[..., Any] = lambda *_: time.sleep(60)) -> None:
+    monkeypatch.setattr(status_survey, "read_queue_status", look)
+    monkeypatch.setattr(watching, "SECONDS", 0.2)
+
+
+def test_a_look_shows_what_the_queue_holds_and_notes_it(queue: Layout) -> None:
+    Queue(queue.path).push(DATA, sender="a@b.example", recipient="c@d.example")
+    watch = watch_of(queue.path)
+    once(watch)
+    [row] = watch.overview.queues
+    assert row.counts is not None
+    assert row.counts.waiting == 1
+    assert watch.overview.problems == (f"{row.name}: nobody serves it, and 1 entry waits",)
+    assert watch.history.means(watch.overview.at, f"waiting {queue.path}")[-1] == 1.0
+
+
+def test_a_mount_that_hangs_is_said_to_be_unknown(queue: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    hang(monkeypatch)
+    watch = watch_of(queue.path)
+    once(watch)
+    [row] = watch.overview.queues
+    assert row.counts is None
+    assert "hangs" in row.notes[0]
+    assert watch.version == 1
+
+
+def test_no_look_is_begun_while_earlier_ones_hang_in_the_kernel(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    hang(monkeypatch)
+    monkeypatch.setattr(watching, "stuck_calls", lambda: 3)
+    monkeypatch.setattr(watching, "call_bounded", lambda job, _: begun.append(1))
+    watch = watch_of(queue.path)
+    once(watch)
+    assert begun == []
+    assert watch.overview.queues[0].counts is None
+
+
+def test_the_queues_are_looked_at_the_more_rarely_the_longer_it_takes(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    bounded = call_bounded
+
+    async def slow(job: Callable[[], Any], seconds: float) -> Any:
+        begun.append(job)
+        await asyncio.sleep(0.2)
+        return await bounded(job, seconds)
+
+    monkeypatch.setattr(watching, "call_bounded", slow)
+    monkeypatch.setattr(watching, "_WATCHED_SECONDS", 0.0)
+    once(watch_of(queue.path), times=10)
+    assert len(begun) == 1
+
+
+def test_all_who_wait_get_each_news_and_cause_no_look_of_their_own(queue: Layout) -> None:
+    watch = watch_of(queue.path)
+
+    async def run() -> list[int]:
+        waiting = [asyncio.create_task(watch.next(0)) for _ in range(20)]
+        await asyncio.sleep(0)
+        await watch.look()
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(run()) == [1] * 20
+    assert watch.version == 1
