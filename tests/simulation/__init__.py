@@ -10,9 +10,9 @@ hosts       machines; supervisors, workforces, keepers, workers, batches, handle
             mostly the real code
 oracle      the invariants, checked at each request that the server carries out: by transitions for entries,
             beats for leases, conversations for tokens, periodic for ticks, uniqueness for unique keys,
-            keyed_requests for requests, journals for records of pushes and ends, limits for what runs at a time,
-            doubt_rules for listings, final in the end; histories holds what became of each
-            entry, name_cache parses each name once
+            keyed_requests for requests, outputs for what handlers send, journals for records of pushes and ends,
+            limits for what runs at a time, doubt_rules for listings, final in the end; histories holds what became of
+            each entry, name_cache parses each name once
 disasters   kills, freezes, cuts off and restarts processes, hosts and the server
 schedule    one seed's run, from its first push to the last check
 explore     very many seeds, in several runs

@@ -61,6 +61,7 @@ class WatchedGatheredSlots(GatheredSlots):
         self.own = own
         self.oracle, self.process = own.oracle, own.process
         self._shown: dict[int, str] = {}
+        own.oracle.outputs.slots[own.process.pid].append(self._shown)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("current", "claim"):  # what the worker is on

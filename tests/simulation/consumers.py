@@ -176,6 +176,9 @@ class SimulatedConsumer(Consumer):
 
 
 class _Box(Mailbox):
+    def fileno(self) -> int:
+        return -1  # nobody waits for it
+
     def close(self) -> None:
         pass
 

@@ -10,6 +10,7 @@ from maildefer.errors import MaildeferError
 from maildefer.maildir import pop
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.outbox.publish import Outboxes
 from maildefer.maildir.push import Pusher
 from maildefer.pool.scoreboard import Header, ProcessKind
 from tests.simulation import final
@@ -249,7 +250,12 @@ class Disasters:
 
         def pop_one(found: entries.FoundEntry) -> None:
             popped = pop.pop_entry(self.layouts[0], found, host=host.label, system=system)
-            if popped is None or (data := popped.read()) is None:
+            if popped is None:
+                return
+            outboxes = Outboxes(lambda: self.layouts, system=system)
+            if popped.entry.outputs and outboxes.is_ended(self.layouts[0], popped):
+                return
+            if (data := popped.read()) is None:
                 return
             process.client.sleep(random.choice((0.0, random.uniform(0, 3 * TTL_SECONDS))))
             if popped.unlink():

@@ -16,6 +16,7 @@ _BATCHES_SHARE = 0.25
 _TOGETHER_SHARE = 0.15
 _JOURNAL_SHARE = 0.15
 _EFFECTS_SHARE = 0.2  # as of limits
+_OUTPUTS_SHARE = 0.3
 _CONSUMERS_SHARE = 0.1
 
 
@@ -74,6 +75,7 @@ class FaultRates:
     consumer_deaths: int = 0
     journal: bool = False  # a loss journal is kept
     effects: bool = False  # handlers have an effect that is recorded
+    outputs: bool = False  # handlers send, and what they send is handled as well
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -101,6 +103,8 @@ def forecast(seed: int) -> FaultRates:
         fault_rates = replace(fault_rates, journal=True)  # whose records no power cut spares
     if not fault_rates.local and Random(seed ^ 0x0CE).random() < _EFFECTS_SHARE:
         fault_rates = replace(fault_rates, effects=True)
+    if Random(seed ^ 0x0B0).random() < _OUTPUTS_SHARE:
+        fault_rates = replace(fault_rates, outputs=True)
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))

@@ -39,6 +39,7 @@ def check(oracle: Oracle, families: list[Process] | None) -> None:
         oracle.fail("liveness", f"left over in the end: {', '.join(left[:3])}")
     oracle.conversations.check()
     dead = _dead(oracle)
+    oracle.outputs.check(dead)
     for key, history in oracle.histories.items():
         if key in dead:
             if dead[key] != history.data:
@@ -91,6 +92,7 @@ def power_was_cut(oracle: Oracle) -> None:
         if folder not in ("tmp", "leases", "fenced")
     }
     oracle.uniqueness.power_was_cut()
+    oracle.outputs.power_was_cut({key: folder for key, (folder, *_) in present.items()})
     for key, history in oracle.histories.items():
         if key in present:
             folder, attempts, due = present[key]

@@ -89,6 +89,8 @@ class Handlers:
             fault = slots.oracle.effects.have(layout, request.key, slots.process, seconds)
         else:
             slots.process.client.sleep(seconds)
+        if world.fault_rates.outputs and fault is None:
+            fault = slots.oracle.outputs.send(slots.process, slots.current, request.Data, self._host.label)
         outcome = Deferred(str(fault), error=type(fault).__name__) if fault else self._outcome()
         failed = isinstance(outcome, Deferred) and outcome.error is not None
         slots.oracle.ends(slots.process, slots.current, FAILED if failed else type(outcome).__name__)

@@ -20,6 +20,7 @@ from maildefer.maildir import claims, doubt, due, names, pop, scan
 from maildefer.maildir.drafts import placer
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.outbox.publish import Outboxes
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System
 from maildefer.maildir.upkeep import promote, reclaim
@@ -59,6 +60,7 @@ class Installation:
     thorough: bool  # keepers look whether every folder of the queue is there
     kill: Callable[[int], None]  # what a process does to another one
     records: Records | None  # of the loss journal, where one is kept
+    layouts: list[Layout]
     acting: Process | None = None  # for whom the schedule acts, where no thread runs
 
 
@@ -142,6 +144,10 @@ def _journal_of(layout: Layout, system: object = None) -> SimulatedJournal | Non
     return None if records is None else records.journal(running(), layout)
 
 
+def _outboxes() -> Outboxes:
+    return Outboxes(lambda: _on[-1].layouts, system=running().client.system)
+
+
 def _alive(pid: int, start: int) -> bool:
     process = _on[-1].processes.get(pid)
     return process is not None and process.alive
@@ -194,7 +200,7 @@ def installed() -> Iterator[None]:
             put(module, "boottime", clock.boottime)
         put(scout, "scan", system)
         put(scout, "keep_short", lambda sending: None)
-        put(scout, "select", SimpleNamespace(select=lambda *descriptors: clock.sleep(0.1)))  # the gate
+        put(scout, "await_readable", lambda gate: clock.sleep(0.1))
         for name in ("create_queue", "open_queue"):
             put(heartbeat, name, _thoroughly(getattr(heartbeat, name)))
         threads = SimpleNamespace(Event=nothing, Thread=nothing)  # a keeper's are made by `keepers`
@@ -205,8 +211,9 @@ def installed() -> Iterator[None]:
             put(module, "GATHERED_PLACES", 8)
         for module in (claims, due, entries, placer, pop, promote, reclaim, schedule):
             put(module, "journal_of", _journal_of)
-        put(consumer, "select", SimpleNamespace(select=lambda *sockets: clock.sleep(sockets[3])))
+        put(consumer, "await_readable", lambda keeper, seconds: clock.sleep(seconds))
         put(consumer, "SYSTEM", clock)
+        put(consumer, "project_outboxes", _outboxes)
         for module in (consumer, worker_deaths):
             put(module, "boottime", clock.boottime)
         put(heartbeat, "start_time", lambda pid: 1)

@@ -22,6 +22,9 @@ from maildefer.maildir.markers import drafts, ends, finder, markers, presence
 from maildefer.maildir.markers.names import MarkerState
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.outbox import commit as outbox_commit
+from maildefer.maildir.outbox import outputs as outbox_outputs
+from maildefer.maildir.outbox import publish as outbox_publish
 from maildefer.maildir.upkeep import (
     failed_moves,
     leases,
@@ -60,6 +63,7 @@ from tests.simulation import (
     laterbugs,
     limitbugs,
     markerbugs,
+    outputbugs,
     periodicbugs,
     poolbugs,
 )
@@ -439,6 +443,38 @@ MUTANTS = (
         "push_all: only the first fault is told", one(push.Pusher, "push_all", journalbugs.first_fault_only)
     ),
     Mutant("journal: a push without a record", one(journal.Journal, "record_pushes", bugs.constant(None))),
+    Mutant(
+        "outputs: seen before the commit", one(outbox_outputs.Outputs, "commit", outputbugs.published_first)
+    ),
+    Mutant(
+        "outputs: the ack before they are synced",
+        one(outbox_outputs.Outputs, "publish", outputbugs.published_unsynced),
+    ),
+    Mutant(
+        "outputs: discarded after a doubtful commit",
+        one(outbox_outputs.Outputs, "discard", outputbugs.discarded_in_doubt),
+        units="tests/maildir/outbox/test_outputs.py",
+    ),
+    Mutant(
+        "outputs: a doubtful commit taken for one",
+        one(outbox_outputs, "commit", outputbugs.doubt_for_done),
+        units="tests/pool/worker/test_attempt.py",
+    ),
+    Mutant(
+        "outputs: looked for in one queue only",
+        one(outbox_publish, "_drafts_in", outputbugs.one_queue_only),
+    ),
+    Mutant("outputs: the commit not synced", one(outbox_commit, "durable", outputbugs.unsynced)),
+    Mutant(
+        "outputs: another's commit not synced",
+        one(outbox_publish, "durable", outputbugs.unsynced),
+        units="tests/maildir/outbox/test_outputs.py",
+    ),
+    Mutant("outputs: handled again", one(attempt.QueueAttempts, "_is_finished", outputbugs.handled_again)),
+    Mutant(
+        "outputs: committed before they are synced",
+        one(outbox_outputs.Outputs, "sync", outputbugs.never_synced),
+    ),
     Mutant("journal: an end after the unlink", one(claims.Claim, "ack", journalbugs.end_after_unlink)),
     Mutant("unique: a place is taken that is held", one(markers.Markers, "_take", markerbugs.taken_by_force)),
     Mutant(

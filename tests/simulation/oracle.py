@@ -19,6 +19,7 @@ from tests.simulation.journals import Records
 from tests.simulation.keyed_requests import KeyedRequests
 from tests.simulation.limits import LimitedHandlers
 from tests.simulation.name_cache import entry_in, owner_in
+from tests.simulation.outputs import SentOutputs
 from tests.simulation.periodic import PeriodicCalls
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, Node
@@ -62,6 +63,7 @@ class Oracle:
     keyed: KeyedRequests = field(init=False)
     limits: LimitedHandlers = field(init=False)
     effects: Effects = field(init=False)
+    outputs: SentOutputs = field(init=False)
 
     def __post_init__(self) -> None:
         self.beats, self.conversations, self.transitions = Beats(self), Conversations(self), Transitions(self)
@@ -69,6 +71,7 @@ class Oracle:
         self.keyed = KeyedRequests(self)
         self.limits = LimitedHandlers(self)
         self.effects = Effects(self)
+        self.outputs = SentOutputs(self)
         for layout in self.layouts:
             folders = {
                 layout.tmp: "tmp",
@@ -102,7 +105,7 @@ class Oracle:
     def sends(self, request: Request) -> None:
         """A process asks for it."""
         owner = owner_in(request.destination)
-        if owner is not None:
+        if owner is not None and owner != owner_in(request.source):  # else a commit
             layout = next(layout for layout in self.layouts if request.source.startswith(f"{layout.path}/"))
             self.beats.must_be_heard(request, layout, owner.lease)
             self.beats.must_be_led(request)
@@ -123,6 +126,8 @@ class Oracle:
         source, queue, name = self.place(request.source)
         destination, other, new_name = self.place(request.destination)
         if queue is None:
+            if "/outbox/" in request.source:
+                self.outputs.moved(request, node, new_name if destination else "")
             if request.source.endswith(DRAFT) and destination:
                 self.transitions.pushed(request, node, new_name)
             if request.source.startswith((f"{self.layouts[0].tokens}/", f"{self.layouts[0].limits}/")):
@@ -143,6 +148,8 @@ class Oracle:
                 self.transitions.rescheduled(request, name, new_name)
             case "new", "later":
                 self.transitions.postponed(request, name, new_name)
+            case "cur", "cur" if owner_in(name) == owner_in(new_name) is not None:
+                self.transitions.committed(request, name, new_name)
             case "cur", "cur" if owner_in(name) is not None and owner_in(new_name) is not None:
                 self.transitions.passed_on(request, name, new_name)
             case "cur", "cur":
@@ -228,6 +235,8 @@ class Oracle:
             self.fail("I9", f"the handler got other bytes than were pushed: {short(claimed)}")
         if history.handed_out or history.cancelled:
             self.fail("pop", f"handled after it was popped or cancelled: {short(claimed)}")
+        if entry.outputs:
+            self.outputs.end(claimed.rpartition("/")[2])
         self.begun.add(claimed)
         if not history.begins(entry.attempts):
             self.fail(

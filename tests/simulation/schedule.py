@@ -90,6 +90,7 @@ class ScheduleRun:
             thorough=fault_rates.paperwork,
             kill=self._kill,
             records=self.oracle.records,
+            layouts=self.layouts,
         )
 
     def heard(self, event: str, facts: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.names import DRAFT
-from maildefer.maildir.names import EntryName, is_popped, unique_of
+from maildefer.maildir.names import HANDED_ON, EntryName, is_popped, unique_of
 from maildefer.maildir.reasons import reason_path
 from tests.simulation import periodic
 from tests.simulation.histories import FAILED, History
@@ -116,23 +116,40 @@ class Transitions:
         failures: int = 0,
         handoffs: int = 0,
         returns: int = 1,
+        outputs: str | None = None,
     ) -> None:
         """The counters go as the design says (I4, I5)."""
         before, after = entry_in(name), entry_in(new_name)
+        kept = before.outputs if outputs is None else outputs
+        if kept.endswith(HANDED_ON) and not after.outputs and name in request.source:
+            self.oracle.outputs.end(name)  # nothing is left of them, so that no later name says it
+            kept = ""
+        unique, grown = self._unique_after(request, before, after), 0
+        if kept:
+            grown = 0 if unique == before.unique else self._grown(name, before, after, returns)
+            unique = "" if outputs else before.unique
         expected = replace(
             before,
             attempts=max(0, before.attempts + attempts),
             crashes=before.crashes + crashes,
             failures=before.failures + failures,
             handoffs=before.handoffs + handoffs,
-            returns=before.returns + returns,
+            returns=before.returns + returns + (0 if outputs else grown),
             due=after.due,
-            unique=self._unique_after(request, before, after),
+            unique=unique,
+            outputs=kept,
         )
         if after != expected:
             what = "I5" if after.returns == expected.returns and after.key == expected.key else "I4"
             wanted = expected.waiting()
             self.oracle.fail(what, f"{request.process.name} renamed {name} to {new_name}, not to {wanted}")
+
+    @staticmethod
+    def _grown(name: str, before: EntryName, after: EntryName, returns: int) -> int:
+        """By how much more `n` has grown in the place of a new UNIQUE, which nobody can know before."""
+        if owner_in(name) is not None:
+            return int(unique_of(name)[:5], 16)
+        return max(0, after.returns - before.returns - returns)
 
     def _unique_after(self, request: Request, before: EntryName, after: EntryName) -> str:
         """Where a front end shares the queue, what leaves `cur/` is named for its claim (I2); else as it was.
@@ -154,6 +171,21 @@ class Transitions:
             return unique_of(name)
         return after.unique if after.unique not in ("", before.unique) else "another"
 
+    def committed(self, request: Request, name: str, new_name: str) -> None:
+        """The claim goes on, under a name that says that its handlers are done."""
+        oracle, owner = self.oracle, owner_in(name)
+        if owner is None or owner.pid != request.process.pid:
+            oracle.fail("I7", f"{request.process.name} commits for another: {request}")
+        if oracle.outcomes.get(request.source) == "HandedOff":
+            self._must_be_shipped(request, name)
+        after = entry_in(new_name)
+        if not after.is_handled:
+            oracle.fail(
+                "outputs", f"it says that its handlers are done, and that others are to handle it: {new_name}"
+            )
+        self.moved(request, name, new_name, attempts=0, crashes=0, returns=0, outputs=after.outputs)
+        oracle.outputs.are_committed(request, name, new_name)
+
     def withdrawn(self, request: Request, name: str) -> None:
         history = self.oracle.histories.get(entry_in(name).key)
         if history is None or history.acknowledged or request.process is not history.pushed_by:
@@ -174,7 +206,11 @@ class Transitions:
             failures=-entry.failures,
             crashes=0,
             handoffs=1,
+            outputs=entry_in(new_name).outputs or None,
         )
+        if entry_in(new_name).outputs:
+            oracle.outputs.are_committed(request, name, new_name)
+        oracle.outputs.begin_anew(entry.key)
         oracle.left[request.source] = request.process
         oracle.histories[entry_in(name).key].counted_anew()
 
@@ -214,7 +250,7 @@ class Transitions:
         match destination:
             case "new":
                 charged = after.crashes > before.crashes
-                if charged and after.crashes >= MAX_CRASHES:
+                if charged and after.crashes >= MAX_CRASHES and not before.is_handled:
                     oracle.fail(
                         "I5", f"its workers died {MAX_CRASHES} times, and it is not buried: {new_name}"
                     )
@@ -245,6 +281,8 @@ class Transitions:
         oracle = self.oracle
         outcome = oracle.outcomes.get(request.source, "not handled")
         oracle.is_off(request.process, request.source)
+        if entry_in(name).is_handled:  # by whoever was first, or by another claimer
+            return self._finished(request, name, destination, new_name)
         match destination:
             case "":
                 if outcome == "HandedOff":
@@ -270,6 +308,17 @@ class Transitions:
                 self.moved(request, name, new_name, attempts=-1, crashes=0)
             case _:
                 oracle.fail("I2", f"moved to nowhere: {request}")
+        return None
+
+    def _finished(self, request: Request, name: str, destination: str, new_name: str) -> None:
+        """Its handlers are done: it is acked once what they have sent is in its place, or put off until that can be."""
+        match destination:
+            case "":
+                self.oracle.outputs.end(name)
+            case "later" | "new":
+                self.moved(request, name, new_name, attempts=-1, crashes=0)
+            case _:
+                self.oracle.fail("outputs", f"its handlers are done, and it is buried: {request}")
 
     def _must_be_due_soon(self, request: Request, name: str) -> None:
         """By the mount's time, whatever clock its host has."""
@@ -321,6 +370,8 @@ class Transitions:
     ) -> None:
         """`pop` ends an entry at once; what its crash leaves, a keeper returns."""
         if destination == "":
+            if entry_in(name).is_handled:
+                self.oracle.outputs.end(name)
             if history is not None:
                 history.end, history.ended_by = "popped", request.process
         elif destination == "new":
@@ -339,6 +390,7 @@ class Transitions:
         before, after = entry_in(name), entry_in(new_name)
         if after.returns != before.returns + 1 or after.unique_key != before.unique_key:
             self.oracle.fail("I4", f"requeued {name} as {new_name}")
+        self.oracle.outputs.begin_anew(before.key)
         history = self.oracle.histories[before.key]
         history.counted_anew()
         history.end = ""

@@ -10,6 +10,7 @@ from maildefer.handling.retry import RetryPolicy
 from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import create_queue
+from maildefer.maildir.outbox.publish import Outboxes
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.attempt import ReadMessage
@@ -44,6 +45,7 @@ class WatchedSlot(ScoreboardSlot):
         self._names: dict[int, str | int] = {}
         self.paths: dict[str, str] = {}  # of gathered claims, by key
         oracle.held[process.pid] = set()
+        oracle.outputs.slots.setdefault(process.pid, []).append(self._names)
 
     def take_place(self, seq: int, name: str) -> int:
         place = super().take_place(seq, name)
@@ -151,6 +153,10 @@ class SimulatedWorker(Worker):
             self._attempts_at(queue, dispatcher)
             for queue, dispatcher in zip(self._queues, handlers, strict=True)
         ]
+        outboxes = Outboxes(lambda: supervisor.host.layouts, system=system)
+        for attempts in self._attempts:
+            attempts.keeps_outputs = supervisor.world.fault_rates.outputs
+            attempts.outboxes = lambda: outboxes
 
     def note_stop(self) -> None:
         """TERM, which also ends a wait for offers."""

@@ -65,7 +65,7 @@ class Outboxes:
 
     def publish(self, home: Layout, outputs: str) -> None:
         """The same for an entry that this process has in `cur/` of the queue `home`, with these OUTPUTS in its name."""
-        system = self._system
+        system, token = self._system, outputs.removesuffix(HANDED_ON)
         if home.path not in self._queues:
             raise QueueMissing(
                 home.path, "or not in the settings here, which would say where its handlers have sent"
@@ -76,8 +76,9 @@ class Outboxes:
             raise_named(home.cur, fault)
         for layout in self._queues.values():
             try:
-                if drafts := _drafts_in(layout, outputs.removesuffix(HANDED_ON), system):
-                    DraftPlacer(layout, system=system).finish(drafts)
+                DraftPlacer(layout, system=system).finish(_drafts_in(layout, token, system))
+                for folder in (layout.new, layout.later_new):  # whoever has published others may have died
+                    durable.sync_directory(folder, system=system)
             except OSError as fault:
                 raise_named(layout.new, fault)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from maildefer import events, log_context
 from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueError, QueueMissing, StorageFault
 from maildefer.handling.limits.admission import FAULT_SECONDS
-from maildefer.handling.outcomes import ACKED, Buried, HandedOff, Outcome, Postponed
+from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project.queue_paths import keeps_outputs, project_outboxes
 from maildefer.handling.retry import given_up
 from maildefer.maildir.claims import Claim
@@ -152,12 +152,17 @@ class QueueAttempts:
 
         A handoff commits by itself.
         """
-        if outcome is ACKED:
+        if not (outcome is ACKED or isinstance(outcome, HandedOff)):
+            outputs.discard()
+            return outcome
+        try:
             outputs.sync()
+        except StorageFault as fault:  # it is no failure of the message's, but an attempt
+            outputs.discard()
+            return Deferred(f"what its handlers have sent can't be made durable: {fault}")
+        if outcome is ACKED:
             self.settler.persist(partial(outputs.commit, claim))
             return _published(outputs.publish)
-        if not isinstance(outcome, HandedOff):
-            outputs.discard()
         return outcome
 
     def _is_finished(self, claim: Claim) -> bool:

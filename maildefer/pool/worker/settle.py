@@ -178,7 +178,6 @@ class Settler:
     def _move(self, claim: Claim, other: Layout, outputs: Outputs | None) -> None:
         committed = ""
         if outputs:
-            outputs.sync()
             outputs.is_sent, committed = True, outputs.token + HANDED_ON
         try:
             claim.handoff(other, outputs=committed)

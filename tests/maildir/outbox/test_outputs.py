@@ -408,7 +408,20 @@ def test_the_commit_is_synced_before_another_publishes_it(
     outboxes.finish(claim)
     asked = [call.arguments[0] for call in world.asked("fsync", "rename")]
     assert asked[0] == layout.cur
-    assert "/outbox/" in asked[1]
+    assert any("/outbox/" in path for path in asked)
+
+
+def test_what_another_has_published_is_synced_before_the_entry_ends(
+    sent: tuple[Claim, Outputs], outboxes: Outboxes, world: World, other: Layout
+) -> None:
+    """It may have died between its rename and the sync."""
+    claim, made = sent
+    commit(claim, made.token)
+    [draft] = outbox(other)
+    os.rename(f"{outputs.outbox_of(other)}/{draft}", f"{other.new}/{draft.partition('.')[2]}")
+    world.forget()
+    outboxes.finish(claim)
+    assert {other.new, other.later_new} <= {call.arguments[0] for call in world.asked("fsync")}
 
 
 def test_while_a_queue_of_the_project_is_away_nothing_is_taken_for_published(

@@ -386,13 +386,17 @@ def test_a_queue_that_takes_nothing_when_it_is_to_be_seen_takes_it_later(
     assert (bench.sent, bench.begun) == ([b"one"], 1)
 
 
-def test_outputs_that_can_not_be_made_durable_are_not_sent_and_the_entry_is_given_back(bench: Bench) -> None:
+@pytest.mark.parametrize("outcome", [None, HANDED])
+def test_outputs_that_can_not_be_made_durable_are_not_sent_and_the_message_comes_again(
+    bench: Bench, outcome: Outcome | None
+) -> None:
+    """A disk that says so once may say that all is well when it is asked again."""
     bench.handle(lambda message: Queue(bench.out.path).push(b"one") and None)
     bench.world.refuse("fsync", errno.EIO, where="outbox")
-    bench.attempt()
-    assert [type(fault) for fault in bench.returned] == [MountFault]
-    assert (bench.sent, bench.drafts) == ([], [])
-    assert [entry.outputs for entry in bench.waiting("cur")] == [""]
+    bench.attempt(outcome=outcome)
+    assert (bench.sent, bench.drafts, bench.returned) == ([], [], [])
+    [deferred] = bench.waiting(".later/new")
+    assert (deferred.outputs, deferred.attempts, deferred.failures) == ("", 1, 0)
 
 
 def test_a_commit_that_the_filesystem_refuses_keeps_its_outputs(bench: Bench) -> None:
