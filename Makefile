@@ -8,7 +8,7 @@ MEMORY := $(or $(shell df --output=avail -B 1M /dev/shm 2>/dev/null | awk 'NR > 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-packages test-fast lint format simulate fuzz mutants bench chaos soak screenshots nfs power shared constraints clean
+.PHONY: help setup demo test test-packages test-fast lint format simulate fuzz mutants bench chaos versions soak screenshots nfs power shared constraints clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench:  ## the figures: drain, push, front end, memory, latency (BENCH="drain pu
 
 chaos: setup  ## 20,000 messages, two hosts, everybody killed or frozen all the time (CHAOS="--messages 100000")
 	@$(PYTHON) -m benchmarks.chaos $(CHAOS)
+
+versions: setup  ## the last release and this version on one queue for ten minutes, both killed (VERSIONS="--seconds 60")
+	@$(PYTHON) -m tests.formats.two_versions $(VERSIONS)
 
 soak: setup  ## an hour of steady mixed load, memory and descriptors plotted (SOAK="--minutes 20")
 	@$(PYTHON) -m benchmarks.soak $(SOAK)

@@ -35,5 +35,8 @@ queues = {
 # by MX.
 outgoing_config = {"host": "127.0.0.1", "port": 8825}
 
+# Who has sent what can't be delivered gets a report, by that queue; what a handler rejects is not reported.
+notices = {"queue": "run/outgoing"}
+
 # The least level of what the log shows of handlers' own lines; "info" leaves out `logging.debug`.
 log_level = "debug"

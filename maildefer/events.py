@@ -90,6 +90,7 @@ EVENTS: Final[dict[str, str]] = {
     "fork.failed": "the system refused to fork another process; this is tried again",
     "pidfile.failed": "the pid file could not be written or removed",
     "scan.failed": "new/ could not be listed, or its names could not be offered; this is tried again",
+    "setting.misspelled": "the settings have a name that is none, and is nearly one; it counts for nothing",
     "application.broken": "settings or handlers could not be loaded",
     "worker.started": "a worker is ready",
     "worker.ended": "a worker ended in good order",
@@ -128,9 +129,9 @@ _ERRORS: Final = frozenset(
     " worker.died".split()
 )
 _WARNINGS: Final = frozenset(
-    "claim.lost claim.reclaimed clock.differs entry.unreadable intake.closed intake.cramped intake.stale lease.fenced"
-    " destination.closed monitor.failed pool.throttled queue.paused queue.unsafe route.slow settle.delayed"
-    " worker.timed_out".split()
+    "claim.lost claim.reclaimed clock.differs destination.closed entry.unreadable intake.closed intake.cramped"
+    " intake.stale lease.fenced monitor.failed pool.throttled queue.paused queue.unsafe route.slow setting.misspelled"
+    " settle.delayed worker.timed_out".split()
 )
 
 _format: Format = "logfmt"

@@ -34,7 +34,7 @@ class FormatUnknown(QueueError):
     """The queue was laid out by another, newer version, or its format file is damaged."""
 
     def __init__(self, path: str, found: str) -> None:
-        remedy = f"upgrade maildefer on this host, or put {path}/.maildefer/format right"
+        remedy = f"upgrade maildefer on this host, or, if it is damaged, put {path}/.maildefer/format right"
         super().__init__(f"{path} has {found}: {remedy}", path)
         self.path, self.found = path, found
 

@@ -57,6 +57,7 @@ class EntryCounts:
     oldest_seconds: float | None  # since the push of the oldest that waits, as far as keys tell
     claimed: int
     deferred: int
+    later: int  # of these, those that no handler has had yet: pushed for later, or waiting for a limit
     dead: int
     complete: bool
     partial: tuple[entries.Folder, ...]  # of which there are more than was counted
@@ -84,6 +85,7 @@ def read_queue_status(queue: str, seconds: float) -> EntryCounts:
         oldest_seconds=None if count.oldest is None else max(0.0, round(time.time() - count.oldest, 1)),
         claimed=count.numbers["claimed"],
         deferred=count.numbers["deferred"],
+        later=count.later,
         dead=count.numbers["dead"],
         complete=not count.partial,
         partial=tuple(folder for folder in entries.FOLDERS if folder in count.partial),
@@ -115,6 +117,7 @@ class _EntryCounter:
             ("waiting", scan.entries(layout.new)),
         ]
         self.numbers: dict[entries.Folder, int] = dict.fromkeys(entries.FOLDERS, 0)
+        self.later = 0
         self.oldest: float | None = None  # of those that wait
         self.partial: set[entries.Folder] = set()  # what time did not suffice for
 
@@ -140,6 +143,8 @@ class _EntryCounter:
             self._note_waiting(some)
         else:
             self.numbers[folder] += len(some)
+            if folder == "deferred":
+                self.later += sum(1 for name in some if ",a=" not in name)
         return len(some) == _TURN_NAMES
 
     def _note_waiting(self, names: list[str]) -> None:

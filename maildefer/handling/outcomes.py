@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from maildefer.handling.handler_marks import RetryTerms
@@ -21,8 +21,8 @@ class Defer(Exception):
 
     With `after` or `at`, the age of the message does not matter: it comes again as often as the handler asks, up to
     `until`, when it is tried once more. By the backoff it ends with the lifetime, or at `until` instead. Raises
-    ValueError for seconds that never come, for `after` together with `at`, and for times without a time zone.
-    Of a long reason the beginning is kept; bytes are taken for UTF-8.
+    ValueError for seconds that never come, for `after` together with `at`, and for times without a time zone; TypeError
+    for a reason that is a number or a span of time. Of a long reason the beginning is kept; bytes are taken for UTF-8.
     """
 
     def __init__(
@@ -33,6 +33,8 @@ class Defer(Exception):
         at: datetime | None = None,
         until: datetime | None = None,
     ) -> None:
+        if isinstance(reason, int | float | timedelta):
+            raise TypeError(f"Defer({reason!r}): the reason comes first: write Defer(after=…) for seconds")
         if after is not None and not (isinstance(after, int | float) and 0 <= after < float("inf")):
             raise ValueError(f"Defer(after={after!r}): give seconds, zero or more")
         if after is not None and at is not None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from maildefer.host.bounded_call import CallFailed, TimedOut, begin_call, end_call
+from maildefer.host.bounded_call import CallFailed, TimedOut, begin_call, end_call, reap
+
+_REAP_SECONDS: Final = 0.1  # it has nothing left to do but end
 
 
 async def call_bounded(function: Callable[[], Any], seconds: float) -> Any | TimedOut | CallFailed:
@@ -39,4 +41,5 @@ async def call_bounded(function: Callable[[], Any], seconds: float) -> Any | Tim
     finally:
         loop.remove_reader(reader)
         result = end_call(child, reader, bytes(data) if ended.is_set() else None, seconds)
+        loop.call_later(_REAP_SECONDS, reap)
     return result

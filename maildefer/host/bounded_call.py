@@ -12,7 +12,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from maildefer.errors import MaildeferError
@@ -29,6 +29,7 @@ class TimedOut:
     """The function had not returned after so many seconds; its process was killed, and not waited for."""
 
     seconds: float
+    child: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def side_by_side(
     functions: Sequence[Callable[[], T]], seconds: float = LOOK_SECONDS
 ) -> list[T | TimedOut | CallFailed]:
     """Run several functions at a time, each in a child of its own, for so long in all; results in their order."""
-    _reap()
+    reap()
     deadline = time.monotonic() + seconds
     children = [begin_call(function) for function in functions]
     answers = _read_all([reader for _, reader in children], deadline)
@@ -86,14 +87,14 @@ def end_call(child: int, reader: int, data: bytes | None, seconds: float) -> Any
     if data is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-    _reap()
-    return _result(data, seconds)
+    reap()
+    return TimedOut(seconds, child) if data is None else _result(data, seconds)
 
 
-def stuck_calls() -> int:
-    """How many children were given up and have not ended: one that hangs in the kernel ends when its mount answers."""
-    _reap()
-    return len(_abandoned)
+def hangs_still(late: TimedOut) -> bool:
+    """Whether the killed child of a call has not ended yet, so that another one would hang beside it."""
+    reap()
+    return late.child in _abandoned
 
 
 def _result(data: bytes | None, seconds: float) -> Any:
@@ -165,7 +166,7 @@ def _read_all(readers: Sequence[int], deadline: float) -> dict[int, bytes | None
 def _reap_soon(child: int, deadline: float) -> bool:
     """Reap the child, which has nothing left to do but end; says whether it did in time."""
     while child in _abandoned:
-        _reap()
+        reap()
         if child not in _abandoned:
             break
         if time.monotonic() > deadline:
@@ -174,7 +175,8 @@ def _reap_soon(child: int, deadline: float) -> bool:
     return True
 
 
-def _reap() -> None:
+def reap() -> None:
+    """Take the exit status of what has ended of the children that were left."""
     for child in tuple(_abandoned):
         try:
             if os.waitpid(child, os.WNOHANG)[0] == child:

@@ -12,13 +12,13 @@ It knows the queue on disk and the envelope, and never the handlers: which recip
     settings           what settings and boot modules may say, as a command line
     client             the client of a connection; connection_table: connections of all processes, in shared memory
     outcomes           what became of a message, as values; replies: the same in the words of SMTP
-    status_report      what `status` shows of the process
+    status_report      what `status` shows of the process; refusals: how often it has refused, by kind
     smtp/              the SMTP and LMTP dialogue
     access/            limits of connections, authentication, recipients, the policy
     writer/            the process that writes to the queue, and its client
     http/              the same front end by HTTP
 
 A message: smtp/connection > smtp/session > smtp/transaction > writer/client > writer/process > maildir/push.
-Imports point down: server > listeners, http > smtp > context, status_report > access, settings, writer > accept_loop,
-options, replies > client, connection_table, outcomes, startup.
+Imports point down: server > listeners, http > smtp > context, status_report > access, refusals, settings,
+writer > accept_loop, options, replies > client, connection_table, outcomes, startup.
 """

@@ -18,6 +18,7 @@ from maildefer.intake.access.recipients import RecipientTable
 from maildefer.intake.access.security import AccessSecurity
 from maildefer.intake.client import Client
 from maildefer.intake.options import IntakeOptions
+from maildefer.intake.refusals import RefusalCounts
 from maildefer.intake.replies import Reply
 from maildefer.intake.writer.client import WriterClient
 
@@ -52,6 +53,7 @@ class ServerContext:
         self.policy: PolicyClient | None = None
         self.connections = OpenConnections(ConnectionLimits(options, options.connection_row))
         self.accepted = 0  # messages
+        self.refusals = RefusalCounts()
         self._held_bytes = 0
 
     def enter(self, connection: SessionConnection) -> Reply | None:
@@ -72,6 +74,7 @@ class ServerContext:
             "queue": self.options.queue,
             **self.connections.limits.facts(),
             "accepted": self.accepted,
+            "refused": self.refusals.counts,
             "held_bytes": self._held_bytes,
             "max_backlog": self.options.max_backlog,
             "min_free_bytes": self.options.min_free_bytes,

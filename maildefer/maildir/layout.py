@@ -253,18 +253,18 @@ def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
     """Read what the hosts have agreed on. Raises FormatUnknown for a newer version and for a damaged file."""
     try:
         found = read_record(layout.format, files=confined_to(layout.path, system))
-        version, beat, ttl = found["version"], number(found["beat_seconds"]), number(found["ttl_seconds"])
+        if (version := found["version"]) != FORMAT_VERSION:  # whose other values may have other names
+            raise FormatUnknown(layout.path, f"the format version {version}")
+        beat, ttl = number(found["beat_seconds"]), number(found["ttl_seconds"])
     except (FileNotFoundError, NotADirectoryError) as fault:
         raise FormatUnknown(layout.path, "no format file") from fault
     except OSError as fault:
         raise_named(layout.format, fault)
     except (UntrustedRecord, KeyError) as fault:
         raise FormatUnknown(layout.path, f"a damaged format file ({fault})") from fault
-    if not isinstance(version, int) or version != FORMAT_VERSION:
-        raise FormatUnknown(layout.path, f"the format version {version}")
     if not 0 < beat * 3 <= ttl < _LONGEST_TTL_SECONDS:
         raise FormatUnknown(layout.path, f"a TTL of {ttl} s with beats of {beat} s")
-    return Format(version=version, beat_seconds=beat, ttl_seconds=ttl)
+    return Format(beat_seconds=beat, ttl_seconds=ttl)
 
 
 def make_folder(layout: Layout, folder: str, system: System) -> None:

@@ -5,8 +5,9 @@ the status socket, as `maildefer probe` does, and looks at the queues in childre
 whatever a mount does. It writes to nothing.
 
     options      its command line
-    endpoints    `/live` and `/ready`
+    endpoints    `/live`, `/ready` and `/metrics`
+    metrics      the metrics, from what the looks find
     looks        what it asks and looks at: one look for all who want it at a time
 
-Imports point down: __main__ > endpoints > looks; options.
+Imports point down: __main__ > endpoints > metrics > looks; options.
 """

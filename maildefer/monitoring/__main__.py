@@ -14,7 +14,7 @@ from maildefer.intake import startup
 from maildefer.intake.http.service import HttpService
 from maildefer.intake.status_report import IntakeStatus
 from maildefer.monitoring.endpoints import Endpoints
-from maildefer.monitoring.looks import process_look
+from maildefer.monitoring.looks import Looks
 from maildefer.monitoring.options import MonitorOptions, parse
 
 
@@ -36,7 +36,7 @@ async def _serve(options: MonitorOptions) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
     startup.unblock_early_signals()
-    service = HttpService(Endpoints(process_look(options.pidfile)).application(), options)
+    service = HttpService(Endpoints(Looks(options.pidfile)).application(), options)
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
     admission = await service.open(sockets)
     events.emit("monitor.listening", pid=os.getpid(), at=" ".join(map(_address, sockets)))

@@ -3,45 +3,81 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from maildefer.control.local_processes import LocalStatus, ask_process
+from maildefer.control.queue_status import EntryCounts, read_queue_status
 from maildefer.host import runtime_dir
 from maildefer.host.bounded_async import call_bounded
+from maildefer.host.bounded_call import CallFailed, TimedOut, hangs_still
 
-T = TypeVar("T")
+Found = LocalStatus | EntryCounts | TimedOut | CallFailed | None
 _ASK_SECONDS: Final = 0.8  # orchestrators wait for a second
-_FRESH_SECONDS: Final = 0.5
+_ASK_EVERY_SECONDS: Final = 0.5
+_COUNT_SECONDS: Final = 10.0
+_COUNT_EVERY_SECONDS: Final = 15.0
+_REST: Final = 20.0  # of the time that a look at a queue takes: a million entries are listed for a second
+_PATIENCE_SECONDS: Final = 1.5
 
 
-class SharedLook(Generic[T]):
+class SharedLook:
     """A look that is shared by all who want it at a time, and by those who want it soon after. Event loop only."""
 
-    def __init__(self, look: Callable[[], Awaitable[T]], fresh_seconds: float) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Found]], every_seconds: float) -> None:
         self._look = look
-        self._fresh_seconds = fresh_seconds
-        self._task: asyncio.Task[T] | None = None
-        self._until = 0.0
+        self._every_seconds = every_seconds
+        self._task: asyncio.Task[Found] | None = None
+        self._next = 0.0
+        self._last: Found = None
 
-    async def result(self) -> T:
-        """Return what the look under way finds, or the last one, or a new one."""
-        now = asyncio.get_running_loop().time()
-        if self._task is None or (self._task.done() and now >= self._until):
+    async def result(self, patience_seconds: float | None = None) -> Found:
+        """Return what the look under way finds, or a new one, or the last one where that is soon enough.
+
+        What takes longer than one is patient goes on, for those who come later: they get what was found before it.
+        """
+        if self._task is None or (self._task.done() and asyncio.get_running_loop().time() >= self._next):
             self._task = asyncio.ensure_future(self._take())
-        return await asyncio.shield(self._task)  # whose client may leave, while others wait
+        await asyncio.wait({self._task}, timeout=patience_seconds)
+        return self._last
 
-    async def _take(self) -> T:
-        found = await self._look()
-        self._until = asyncio.get_running_loop().time() + self._fresh_seconds
-        return found
+    async def _take(self) -> Found:
+        if not (isinstance(self._last, TimedOut) and hangs_still(self._last)):
+            began = asyncio.get_running_loop().time()
+            try:
+                self._last = await self._look()
+            except OSError as fault:  # no process or descriptor is to be had
+                self._last = CallFailed(fault)
+            now = asyncio.get_running_loop().time()
+            self._next = now + max(self._every_seconds, _REST * (now - began) * (self._every_seconds > 1))
+        return self._last
 
 
-def process_look(pidfile: str) -> SharedLook[object]:
-    """Make the look at the process with that pid file: a LocalStatus, or what came instead of an answer."""
-    ask = partial(_ask, pidfile)
-    return SharedLook(lambda: call_bounded(ask, _ASK_SECONDS + 0.1), _FRESH_SECONDS)
+class Looks:
+    """Looks at the process with a pid file, and at its queues."""
+
+    def __init__(self, pidfile: str) -> None:
+        ask = partial(_ask, pidfile)
+        self.process = SharedLook(lambda: call_bounded(ask, _ASK_SECONDS + 0.1), _ASK_EVERY_SECONDS)
+        self._queues: dict[str, SharedLook] = {}
+
+    async def queues(self, paths: tuple[str, ...]) -> dict[str, Found]:
+        """Look at all of them at once; None for one of which nothing is known yet."""
+        self._queues = {path: self._queues.get(path) or _queue_look(path) for path in paths}
+        found = await asyncio.gather(*(one.result(_PATIENCE_SECONDS) for one in self._queues.values()))
+        return dict(zip(self._queues, found, strict=True))
+
+
+def _queue_look(path: str) -> SharedLook:
+    count = partial(_count, path)
+    return SharedLook(lambda: call_bounded(count, _COUNT_SECONDS + 2), _COUNT_EVERY_SECONDS)
+
+
+def _count(path: str) -> EntryCounts:
+    os.nice(10)
+    return read_queue_status(path, _COUNT_SECONDS)
 
 
 def _ask(pidfile: str) -> LocalStatus | None:

@@ -5,6 +5,7 @@
     worker/             the scout that lists, and the workers that claim, handle, settle
     frontend/           listening sockets, and the intake processes on them
     receiver/           one process without a supervisor
+    counts/             what a watched pool counts for its metrics
     options             what `maildefer supervise` was asked for
     context             what the processes of one supervisor share
     messages            what supervisor, keeper and workers say to each other, as types
@@ -21,5 +22,6 @@ A message: worker/scout > worker/offers > worker/worker > maildir/claims > worke
 worker/settle.
 A worker's death: supervisor/workers > keeper/slot_reclaim, or keeper/maintenance > maildir/upkeep/reclaim.
 Imports point down: receiver, supervisor > frontend, keeper, worker > options, pause, status_record > probe,
-chore_faults, worker_deaths > context, fork, scoreboard_slot, scoreboard_views > scoreboard > messages, attempt_log.
+chore_faults, worker_deaths > context, fork, scoreboard_slot, scoreboard_views > scoreboard, counts > messages,
+attempt_log.
 """

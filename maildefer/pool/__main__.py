@@ -17,6 +17,7 @@ from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.linux.signal_stack import StackDumps
 from maildefer.pool.context import PoolContext
+from maildefer.pool.counts.memory import CountsMemory
 from maildefer.pool.messages import pair
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import Probe, ProbeReport
@@ -51,7 +52,7 @@ def main() -> int:
         terminal.report_failure(str(fault))
         return 1
     os.chdir("/")  # from here on a mount that hangs does not hang this process
-    _share_memory_with_children(is_async=any(route.is_async for route in report.routes))
+    _share_memory_with_children(report)
     set_title(f"supervisor {options.pidfile}")
     if code := supervisor.run():
         terminal.report_failure(supervisor.drain.reason)
@@ -83,6 +84,7 @@ def assemble(
         deferrals=pair(identified=True),
         not_paused=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
+        counts=CountsMemory(slots) if settings.health_config else None,
         dumps=_dumps(slots),
         force=options.force,
     )
@@ -116,12 +118,21 @@ _HANDLERS_IMPORT = (
 
 
 _ASYNC_HANDLERS_NEED = ("maildefer.pool.worker.in_flight.async_worker",)  # and asyncio
+_LIMITS_NEED = ("maildefer.pool.worker.limits.gate",)
+_DELIVERY = "maildefer.handlers.outgoing"
+_DELIVERY_NEEDS = ("concurrent.futures.thread", "maildefer.handling.outgoing.destinations")
 
 
-def _share_memory_with_children(*, is_async: bool) -> None:
+def _share_memory_with_children(report: ProbeReport) -> None:
     """Load what every worker will need, then keep the collector from touching, and so copying, those pages."""
     logs.warm_up()
-    for name in (*_HANDLERS_IMPORT, *(_ASYNC_HANDLERS_NEED if is_async else ())):
+    names = list(_HANDLERS_IMPORT)
+    names += _ASYNC_HANDLERS_NEED if any(route.is_async for route in report.routes) else ()
+    names += _LIMITS_NEED if any(route.limits for route in report.routes) else ()
+    names += (
+        _DELIVERY_NEEDS if any(_DELIVERY in modules for modules in report.settings.queues.values()) else ()
+    )
+    for name in names:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

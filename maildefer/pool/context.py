@@ -12,6 +12,7 @@ from maildefer.host.identity import HostIdentity
 from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.host.linux.signal_stack import StackDumps
 from maildefer.maildir.layout import Layout
+from maildefer.pool.counts.memory import CountAttempt, CountsMemory
 from maildefer.pool.scoreboard import ProcessKind, Scoreboard
 
 
@@ -46,6 +47,7 @@ class PoolContext:
     deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
     not_paused: int  # an eventfd that is readable while claims go on, and not while the pool is paused
     supervisor: int  # pid
+    counts: CountsMemory | None = None  # for the metrics; None: nobody asks for them
     dumps: StackDumps | None = None  # where workers' stack dumps go; None: to standard error
     force: bool = False
 
@@ -66,6 +68,15 @@ class PoolContext:
         for end in chain(self.keeper, self.deferrals, *self.offers, *self.gathering):
             if end not in kept:
                 end.close()
+
+    def attempt_counter(self, slot: int, queue: int) -> CountAttempt | None:
+        """Make the function by which a worker counts its attempts, where anybody asks for that."""
+        return None if self.counts is None else self.counts.own_slot(slot).counter(queue)
+
+    def note(self, queue: int, event: str, what: str, last: str) -> None:
+        """Count a notable event of the keeper's, where anybody asks for that."""
+        if self.counts is not None:
+            self.counts.own_slot(self.board.slots - 1).note(queue, event, what, last)
 
     @property
     def tokens_in(self) -> int | None:

@@ -34,6 +34,7 @@ def main() -> None:
         text = str(fault) if expected else f"{type(fault).__name__}: {fault}"
         report = {"error": text, "detail": _trace(fault.__cause__ if expected else fault)}
         status = EX_CONFIG
+    _tell_misspelled()
     _write(answer, json.dumps(report).encode() + b"\n")
     sys.stderr.flush()
     os._exit(status)  # no thread or exit handler of the project's can hold the answer up
@@ -49,6 +50,19 @@ def _trace(fault: BaseException | None) -> str:
     lines = list(dropwhile(lambda line: not is_users(line.filename), formatted.stack))
     formatted.stack = traceback.StackSummary.from_list(lines)
     return "".join(formatted.format())
+
+
+def _tell_misspelled() -> None:
+    """Tell of names in the settings that are nearly settings, above all where the application is broken by one."""
+    from maildefer import events
+    from maildefer.handling.project.misspelled import misspelled
+    from maildefer.handling.project.setting_place import place
+    from maildefer.handling.project.settings import loaded_settings
+
+    if (module := loaded_settings()) is not None:
+        events.configure(os.environ.get("MAILDEFER_LOG_FORMAT") or str(getattr(module, "log_format", "")))
+        for name, near in misspelled(module):
+            events.emit("setting.misspelled", name=name, meant=near, at=place(module, name))
 
 
 def probed() -> dict[str, Any]:

@@ -100,6 +100,9 @@ class QueueWord:
     LIMITED: Final = 14  # entries that wait for a limit, as far as this host knows
     PAUSED: Final = 15  # 1: by an operator, on all hosts; see `maildir.operator.pause_mark`
     PRIORITIES: Final = 16  # 1: entries have priorities; see `maildir.scan`
+    BEATS: Final = 17  # so far, as are the next two
+    FENCES: Final = 18  # of other hosts' leases
+    RECLAIMS: Final = 19  # claims of the dead
 
 
 class SlotWord:

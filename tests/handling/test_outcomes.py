@@ -85,6 +85,16 @@ def test_defer_refuses_what_are_no_seconds(after: Any) -> None:
         Defer(after=after)
 
 
+@pytest.mark.parametrize("reason", [60, 0.5, timedelta(minutes=1)])
+def test_defer_refuses_seconds_in_place_of_its_reason(reason: Any) -> None:
+    with pytest.raises(TypeError, match=r"write Defer\(after="):
+        Defer(reason)
+
+
+def test_a_code_is_a_reason_to_reject() -> None:
+    assert Reject(550).reason == "550"  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", [Defer, Reject])
 def test_a_reason_that_is_none_is_the_usual_one(kind: Any) -> None:
     outcome = outcome_of(kind(None), "m")
@@ -94,7 +104,12 @@ def test_a_reason_that_is_none_is_the_usual_one(kind: Any) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "said"),
-    [("no", "no"), (b"bytes \xff", "bytes \\xff"), (7, "7"), ("x" * 200_000, "x" * 1999 + "…")],
+    [
+        ("no", "no"),
+        (b"bytes \xff", "bytes \\xff"),
+        (OSError("down"), "down"),
+        ("x" * 200_000, "x" * 1999 + "…"),
+    ],
 )
 @pytest.mark.parametrize("kind", [Defer, Reject])
 def test_a_reason_is_a_text_of_bounded_length(kind: Any, reason: object, said: str) -> None:

@@ -99,6 +99,16 @@ def test_several_processes_take_mail_on_one_port_and_none_is_missed(fronted: Pro
     finally:
         os.kill(other, signal.SIGCONT)
     eventually(lambda: len(fronted.notes("end")) == 6, "all of them are handled")
+    assert not accepts(pool, "nobody@elsewhere.test")
+
+    def counted() -> bool:
+        [group] = pool.status()["front_end_groups"]
+        return bool((group["accepted"], sum(group["refused"].values())) == (6, 1))
+
+    eventually(counted, "they are counted")
+    os.kill(other, signal.SIGKILL)
+    pool.await_event("child.died", kind="intake")
+    assert counted()  # also those of the dead
     assert pool.stop() == 0
 
 

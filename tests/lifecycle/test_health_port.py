@@ -48,6 +48,10 @@ def test_a_pool_is_live_and_ready_by_http_until_its_drain_is_over(project: Proje
     soon(pool, "/ready", 200)
     assert os.stat(project.path / "run/health.sock").st_mode & 0o777 == 0o660
     assert answer(pool, "/live") == (200, "live\n")
+    project.push("quick", 3)
+    eventually(project.is_empty, "they are handled")
+    soon(pool, "/metrics", 200, 'outcome="acked",queue="run/queue"} 3.0')
+    assert 'maildefer_lease_held{queue="run/later"} 1.0' in answer(pool, "/metrics")[1]
     os.kill(monitor_pid(pool), signal.SIGKILL)
     pool.await_event("child.died", kind="monitor")
     soon(pool, "/ready", 200)
@@ -59,7 +63,11 @@ def test_a_pool_is_live_and_ready_by_http_until_its_drain_is_over(project: Proje
     soon(pool, "/live", 503, "no answer")
     os.kill(pool.pid, signal.SIGCONT)
     project.push("wait")
-    eventually(lambda: project.notes("start"), "a handler has a message")
+    os.kill(eventually(lambda: project.notes("start")[3:], "a handler has a message")[0].pid, signal.SIGKILL)
+    soon(pool, "/metrics", 200, "maildefer_worker_deaths_total 1.0")
+    soon(pool, "/metrics", 200, 'maildefer_reclaimed_total{queue="run/queue"} 1.0')
+    soon(pool, "/metrics", 200, 'outcome="acked",queue="run/queue"} 3.0')  # the dead worker's, too
+    eventually(lambda: project.notes("start")[4:], "another worker has it")
     pool.signal(signal.SIGTERM)
     soon(pool, "/ready", 503, "draining")
     assert answer(pool, "/live")[0] == 200

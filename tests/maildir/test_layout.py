@@ -222,6 +222,7 @@ def test_what_is_no_maildir_is_refused_and_left_alone(tmp_path: Path, make: Call
         ("[" * 60000, "damaged"),
         ('{"version": 1, "beat_seconds": 5, "ttl_seconds": 14}', "TTL of 14.0 s"),
         ('{"version": 1, "beat_seconds": 0, "ttl_seconds": 45}', "beats of 0.0 s"),
+        ('{"version": 2, "beats": 5}', "the format version 2"),
         ('{"version": 1, "beat_seconds": -1, "ttl_seconds": 45}', "beats of -1.0 s"),
         ('{"version": 1, "beat_seconds": 1, "ttl_seconds": Infinity}', "holds Infinity"),
         ('{"version": 1, "beat_seconds": NaN, "ttl_seconds": 45}', "holds NaN"),

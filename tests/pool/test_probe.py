@@ -182,3 +182,18 @@ def test_a_route_whose_time_limit_is_none_is_no_route(seconds: object) -> None:
     assert probe_module._is_route(route)
     assert not probe_module._is_route({**route, "timeout_seconds": seconds})
     assert not probe_module._is_route({**route, "limits": [2]})
+
+
+def test_a_name_that_is_nearly_a_settings_is_told_with_its_line(tmp_path: Path) -> None:
+    settings = 'queues = {"run/queue": ["workers.posting"]}\nrelay_confg = {"host": "mx"}\n'
+    status, _, said = probe(tmp_path, settings)
+    assert status == 0
+    assert "event=setting.misspelled name=relay_confg meant=relay_config" in said
+    assert f"{tmp_path}/conf/settings.py:2" in said
+
+
+def test_a_misspelled_name_is_told_where_the_project_is_broken_by_it(tmp_path: Path) -> None:
+    status, report, said = probe(tmp_path, 'QUEUES = {"run/queue": ["workers.posting"]}\n')
+    assert status == 78
+    assert "no queues" in report["error"]
+    assert "name=QUEUES meant=queues" in said

@@ -89,6 +89,7 @@ def overview(*paths: str, waiting: int = 0, text: str = "quiet", at: float | Non
                 oldest_seconds=None,
                 claimed=0,
                 deferred=0,
+                later=0,
                 dead=1,
                 complete=True,
                 partial=(),

@@ -1,8 +1,8 @@
 """Looking at processes and queues again and again, for whoever waits for news.
 
 The processes of this host are asked, and queues are looked at, each in a child: a mount that hangs holds up nothing
-else. The longer a look at the queues takes, the more rarely it is taken, at a twentieth of the time at most; none is
-begun while earlier ones hang in the kernel, where nothing ends them.
+else. The longer a look at the queues takes, the more rarely it is taken, in a twentieth of the time. No queue is
+looked at while an earlier look at it hangs in the kernel, where nothing ends it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from maildefer.cli.live.history import History
 from maildefer.cli.live.overview import Overview, overview_of
 from maildefer.cli.status_survey import SECONDS, ask_of, asked_of, looks_at, queues_of, survey_of
 from maildefer.host.bounded_async import call_bounded
-from maildefer.host.bounded_call import CallFailed, TimedOut, stuck_calls
+from maildefer.host.bounded_call import CallFailed, TimedOut, hangs_still
 from maildefer.host.runtime_dir import RuntimeRecord
 
 _WATCHED_SECONDS: Final = 2.0  # between two looks while somebody waits for news
@@ -71,13 +71,13 @@ class Watch:
         loop = asyncio.get_running_loop()
         records = self._records()
         known = queues_of(records, self._named)
-        if (self._looking is None or self._looking.done()) and (
-            loop.time() >= self._next_look or known != self._known
+        if self._looking is None or (
+            self._looking.done() and (loop.time() >= self._next_look or known != self._known)
         ):
             self._looking = loop.create_task(self._look_at_queues(known))
-        answers = await _all(list(map(ask_of, records)))
-        if self._looking is not None and self._looked is None:
-            await asyncio.wait([self._looking])  # the first shows all
+        answers = await asyncio.gather(*(_bounded(ask_of(record)) for record in records))
+        if self._looked is None or self._looking.done():  # the first shows all
+            await self._looking
         local = [(asked_of(record, answer), None) for record, answer in zip(records, answers, strict=True)]
         age = None if self._looked is None else loop.time() - self._looked
         self.publish(
@@ -112,20 +112,17 @@ class Watch:
         loop = asyncio.get_running_loop()
         began = loop.time()
         jobs = looks_at(known, elsewhere=not self._named)
-        if stuck_calls() > 2 * len(jobs):
-            looks: list[Any] = [TimedOut(SECONDS)] * len(jobs)
-        else:
-            looks = await _all(jobs)
+        before = self._looks if known == self._known and len(self._looks) == len(jobs) else [None] * len(jobs)
+        looks = await asyncio.gather(*map(_bounded, jobs, before))
         self._known, self._looks, self._looked = known, looks, loop.time()
         pause = min(max(_WATCHED_SECONDS, _SHARE * (self._looked - began)), _LONGEST_SECONDS)
         self._next_look = self._looked + pause
 
 
-async def _all(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
-    return list(await asyncio.gather(*map(_bounded, jobs)))
-
-
-async def _bounded(job: Callable[[], Any]) -> Any:
+async def _bounded(job: Callable[[], Any], before: object = None) -> Any:
+    """The result of a call in a child; the one before, while its child hangs in the kernel."""
+    if isinstance(before, TimedOut) and hangs_still(before):
+        return before
     try:
         return await call_bounded(job, SECONDS)
     except OSError as fault:  # no process can be had

@@ -22,7 +22,7 @@ from maildefer.cli.web.access import Guard, add_headers
 from maildefer.cli.web.plots import plot
 from maildefer.errors import MaildeferError
 from maildefer.host.bounded_async import call_bounded
-from maildefer.host.bounded_call import CallFailed, TimedOut, stuck_calls
+from maildefer.host.bounded_call import CallFailed, TimedOut, hangs_still
 from maildefer.intake.http.service import HttpService, begin_request
 from maildefer.intake.options import FrontEndOptions
 from maildefer.maildir.operator.entries import FOLDERS
@@ -50,6 +50,7 @@ class Pages:
         self.streams: set[asyncio.Task[Any]] = set()
         self._watch = watch
         self._slow_seconds = slow_seconds
+        self._late: list[TimedOut] = []  # looks that hang, or did
         self._frame: tuple[int, bytes] = (-1, b"")
         self._environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_FILES),
@@ -143,7 +144,8 @@ class Pages:
 
     async def _look(self, look: Callable[[], Any]) -> Any:
         """What a look at a mount finds. Raises HTTPError with the reason for which nothing is known."""
-        if stuck_calls() > _MOST_STUCK:
+        self._late = [late for late in self._late if hangs_still(late)]
+        if len(self._late) >= _MOST_STUCK:
             raise web.HTTPGatewayTimeout(text="Its filesystem hangs, as earlier looks do.")
         try:
             found = await call_bounded(look, letters.SECONDS + 2.0)
@@ -153,6 +155,7 @@ class Pages:
             ) from fault
         match found:
             case TimedOut():
+                self._late.append(found)
                 raise web.HTTPGatewayTimeout(
                     text=f"No answer within {found.seconds:g} s: its filesystem hangs."
                 )

@@ -122,6 +122,11 @@ def runner() -> asyncio.Runner:
     return _runners[thread]
 
 
+def has_loop() -> bool:
+    """Whether this thread's loop was made."""
+    return threading.get_ident() in _runners
+
+
 @contextmanager
 def _without_a_line() -> Iterator[None]:
     """Without what asyncio logs of its selector, which would be a line of the message that is handled."""

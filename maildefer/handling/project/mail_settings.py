@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling import undeliverable
@@ -64,10 +65,7 @@ def _trust_servers(settings: ModuleType, config: object) -> None:
 
 
 def _send_notices(settings: ModuleType, config: object) -> None:
-    from maildefer.message.notices.notices import (
-        Notices,
-        notice_settings,
-    )  # only for applications that report
+    from maildefer.message.notices.config import notice_settings  # only for applications that report
 
     relay, known = getattr(settings, "relay_config", None), pool_settings(settings)
     try:
@@ -78,7 +76,14 @@ def _send_notices(settings: ModuleType, config: object) -> None:
             )
     except ConfigurationError as fault:
         raise ConfigurationError(f"{place(settings, 'notices')}: {fault}") from None
-    undeliverable.report = Notices(said, queue_at, known.first_queue).report
+
+    def report(*given_up: Any) -> None:
+        from maildefer.message.notices.notices import Notices  # with the first message that is given up
+
+        undeliverable.report = Notices(said, queue_at, known.first_queue).report
+        undeliverable.report(*given_up)
+
+    undeliverable.report = report
 
 
 def _load_dkim_keys(settings: ModuleType, config: object) -> None:

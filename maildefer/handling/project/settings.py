@@ -37,6 +37,7 @@
 `MAILDEFER_SETTINGS_MODULE` or `SALMON_SETTINGS_MODULE` names the module, else it is `conf.settings`, or
 `config.settings` where there is no such. A variable comes before the module. All relative paths begin at the project's
 folder: `MAILDEFER_PROJECT`, else the one from which the settings module was imported.
+Other names are the application's own; one that is nearly a setting's is told by an event (`project.misspelled`).
 """
 
 from __future__ import annotations

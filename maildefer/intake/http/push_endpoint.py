@@ -19,6 +19,7 @@ from maildefer.intake.http.api_tokens import ApiTokens, bearer
 from maildefer.intake.http.options import HttpOptions
 from maildefer.intake.http.service import begin_request
 from maildefer.intake.outcomes import Refusal, Stored
+from maildefer.intake.refusals import RefusalCounts
 from maildefer.intake.smtp.syntax import is_too_long
 from maildefer.intake.writer.client import WriterClient
 from maildefer.intake.writer.protocol import Message
@@ -43,11 +44,13 @@ class PushEndpoint:
         self._writers = writers
         self._tokens = tokens
         self._accepted = self._held_bytes = 0
+        self._refusals = RefusalCounts()
 
     def facts(self) -> dict[str, object]:
         """Facts of this process for `maildefer status`."""
         return {
             "accepted": self._accepted,
+            "refused": self._refusals.counts,
             "held_bytes": self._held_bytes,
             "max_backlog": self._options.max_backlog,
             "min_free_bytes": self._options.min_free_bytes,
@@ -60,6 +63,7 @@ class PushEndpoint:
         try:
             stored, size_bytes = await self._push(request)
         except PushRefused as refused:
+            self._refusals.count(str(refused.status))
             events.emit(
                 "intake.refused",
                 client=request.remote,

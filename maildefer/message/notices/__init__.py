@@ -2,6 +2,7 @@
 
 notices   whether a report is sent: to whom never, how many, and once for each message
 report    a report's bytes
+config    the setting
 
-Imports point down: notices > report.
+Imports point down: notices > report, config.
 """

@@ -1,4 +1,4 @@
-"""Whether a sender is told that its message is given up; the setting `notices`.
+"""Whether a sender is told that its message is given up, and the push of the report.
 
 A report goes to the envelope's sender, from the null sender, by way of the queue that the setting names. It is pushed
 before its message is buried, once for all attempts at that: see `maildir.idempotency`. What is no person's mail, and
@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from maildefer import events
@@ -20,7 +19,6 @@ from maildefer.digest import blake2b
 from maildefer.errors import (
     AddressRefused,
     ClaimLost,
-    ConfigurationError,
     EntryMalformed,
     EntryTooLarge,
     MaildeferError,
@@ -35,8 +33,9 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import fresh_stem, pushed_at
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.maildir.upkeep.rates import MOST_STARTS, RateOf, RateSlots
-from maildefer.message.envelope import Envelope, block, encode_address, split
+from maildefer.maildir.upkeep.rates import RateOf, RateSlots
+from maildefer.message.envelope import Envelope, block, split
+from maildefer.message.notices.config import NoticeSettings
 from maildefer.message.request import MailRequest, received
 
 VIA: Final = "notice"  # in the Received line of a report's entry
@@ -51,49 +50,8 @@ _STATUS: Final = re.compile(r"\b[45]\.\d{1,3}\.\d{1,3}\b")
 EXPIRED: Final = "4.4.7"  # RFC 3463: delivery time expired
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoticeSettings:
-    """The setting `notices`."""
-
-    queue: str
-    """Where reports go, and whose own failures are always reported."""
-    author: str
-    """The address in their From."""
-    rejects: str = "never"
-    """`never`, `authenticated` or `always`: whether what is buried in other queues is reported, too."""
-    per_sender: int = 10
-    """Reports in an hour to one sender."""
-    in_all: int = 100
-    """Reports in an hour."""
-
-
-_REJECTS: Final = ("never", "authenticated", "always")
-
-
 class RateReached(MaildeferError):
     """There were as many reports in an hour as there may be."""
-
-
-def notice_settings(config: object, queue: str | None) -> NoticeSettings:
-    """The setting, read; `queue` is the one of `relay_config`. Raises ConfigurationError."""
-    example = '{"queue": "run/outgoing", "author": "postmaster@osb.example", "rejects": "authenticated"}'
-    facts: dict[str, Any] = {"queue": queue, "author": f"mailer-daemon@{os.uname().nodename}"}
-    if not isinstance(config, Mapping) or not config.keys() <= set(NoticeSettings.__slots__):
-        raise ConfigurationError(f"notices is {config!r}: give {example}, and perhaps per_sender and in_all")
-    facts |= config
-    if not isinstance(facts["queue"], str):
-        raise ConfigurationError(f"notices names no queue, nor does relay_config: give {example}")
-    if not isinstance(facts["author"], str) or "@" not in facts["author"] or not facts["author"].isascii():
-        raise ConfigurationError(
-            f"notices: author is {facts['author']!r}: give the address in a report's From"
-        )
-    encode_address(facts["author"])
-    if config.get("rejects", "never") not in _REJECTS:
-        raise ConfigurationError(f"notices: rejects is {config['rejects']!r}: give {', '.join(_REJECTS)}")
-    for name in ("per_sender", "in_all"):
-        if not (type(count := config.get(name, 1)) is int and 1 <= count <= MOST_STARTS):
-            raise ConfigurationError(f"notices: {name} is {count!r}: give 1 to {MOST_STARTS} an hour")
-    return NoticeSettings(**facts)
 
 
 class Notices:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -46,6 +47,7 @@ class ProcessGroup:
         self._retiring: set[int] = set()
         self._misbehaved: set[int] = set()
         self._throttle = ForkThrottle()
+        self._ended: Counter[str] = Counter()  # what the processes counted that have ended
         self._any_came_up = False
         self._is_unusable = False
 
@@ -85,6 +87,7 @@ class ProcessGroup:
         code = os.waitstatus_to_exitcode(status)
         self._any_came_up = self._any_came_up or _has_reported(member)
         self._is_unusable = code == os.EX_CONFIG and not self._any_came_up
+        self._ended += _counts(member)
         os.close(member.report)
         self._misbehaved.discard(pid)
         if pid in self._retiring:
@@ -164,9 +167,12 @@ class ProcessGroup:
         is_steady = len(staying) >= self._wanted and all(
             boottime() - member.began > _STEADY_SECONDS for member in staying
         )
+        counts = sum(map(_counts, self._members.values()), self._ended)
         return {
             "kind": self._kind,
             "address": self.address,
+            "accepted": counts["accepted"],
+            "refused": {kind[1:]: count for kind, count in counts.items() if kind[0] == "-"},
             "wanted": self._wanted,
             "up": len(up),
             "deaths": 0 if is_steady else self._throttle.deaths,
@@ -183,6 +189,17 @@ class ProcessGroup:
                 events.emit("child.misbehaved", kind=self._kind, pid=pid, reason=f"its report {fault}")
                 os.kill(pid, signal.SIGKILL)
             return {}
+
+
+def _counts(member: GroupMember) -> Counter[str]:
+    """Count what the process has accepted, and has refused, by kind after a hyphen."""
+    try:
+        found = read_report(member.report)
+    except UntrustedRecord:
+        return Counter()
+    return Counter(
+        accepted=found.accepted or 0, **{f"-{kind}": count for kind, count in found.refused.items()}
+    )
 
 
 def _has_reported(member: GroupMember) -> bool:

@@ -11,6 +11,7 @@ from maildefer.untrusted import UntrustedRecord, record_in
 _REPORT_BYTES: Final = 4096
 _MOST: Final = 1 << 53  # what every reader of JSON can hold
 _TEXT_CHARACTERS: Final = 1000
+_KIND_CHARACTERS: Final = 20
 _SHORTAGES: Final = 100
 _READS: Final = 3
 
@@ -28,13 +29,14 @@ class FrontEndStatus:
     max_backlog: int | None = None
     min_free_bytes: int | None = None
     queue: str | None = None
+    refused: dict[str, int] = field(default_factory=dict)  # by kind
     shortages: dict[str, str] = field(default_factory=dict)  # queue: why it takes no more for it
 
     def facts(self) -> dict[str, object]:
         """Facts for `maildefer status`; empty where nothing was reported."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        found = {name: value for name, value in values.items() if value is not None}
-        return found if found != {"shortages": {}} else {}
+        found = {name: value for name, value in values.items() if value not in (None, {})}
+        return {**found, "shortages": self.shortages} if found else {}
 
 
 def read_report(descriptor: int) -> FrontEndStatus:
@@ -58,11 +60,14 @@ def _parsed(data: bytes) -> FrontEndStatus:
         return FrontEndStatus()
     found = record_in(data.rstrip(b" \0"))
     numbers = {
-        each.name: _number(found.get(each.name)) for each in fields(FrontEndStatus) if "int" in str(each.type)
+        each.name: _number(found.get(each.name))
+        for each in fields(FrontEndStatus)
+        if str(each.type) == "int | None"
     }
     return FrontEndStatus(
         **numbers,
         queue=_text(found.get("queue")),
+        refused=_counts(found.get("refused", {})),
         shortages=_shortages(found.get("shortages", {})),
     )
 
@@ -77,6 +82,13 @@ def _text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value[:_TEXT_CHARACTERS] if value else value
     raise UntrustedRecord(f"says {value!r:.40} for a text")
+
+
+def _counts(value: object) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise UntrustedRecord(f"says {value!r:.40} for its counts")
+    counts = {name[:_KIND_CHARACTERS]: _number(count) or 0 for name, count in value.items()}
+    return dict(list(counts.items())[:_SHORTAGES])
 
 
 def _shortages(value: object) -> dict[str, str]:

@@ -189,6 +189,7 @@ class Heartbeat:
         """Allow claims until half the TTL after the beat was *sent* (I8)."""
         self.last_good_beat = sent
         self._record.beat = sent
+        self._record.beats += 1
         self._record.claim_until = sent + self.format.ttl_seconds / 2
 
     def _drop_claims(self) -> None:

@@ -26,7 +26,7 @@ from maildefer.pool.keeper.chores import Chore, Chores
 from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.limited_entries import LimitedEntries
 from maildefer.pool.keeper.mount_files import MountFiles
-from maildefer.pool.keeper.reclaim_log import log_reclaimed_tokens, logged_reclaims
+from maildefer.pool.keeper.reclaim_log import log_fence, log_reclaimed_tokens, logged_reclaims
 from maildefer.pool.keeper.slot_reclaim import DeadSlots
 from maildefer.pool.keeper.ticker import Ticker
 from maildefer.pool.messages import EntryDeferred, ReloadProgress, SlotReleased
@@ -170,7 +170,7 @@ class Maintenance:
 
     def _fence(self) -> None:
         for lease in self._observer.look(self._heartbeat.last_good_beat):
-            events.emit("lease.fenced", queue=self._name, lease=lease)
+            log_fence(self._context, self._index, lease)
         for lease, holder in self._observer.beating():
             if lease not in self._namesakes and self._context.host.is_namesake(
                 holder.host, holder.boot_id, holder.pid_namespace
@@ -179,12 +179,12 @@ class Maintenance:
                 events.emit("host.duplicated", queue=self._name, lease=lease, host=holder.host)
 
     def _reclaim(self) -> None:
-        with logged_reclaims(self._name) as reclaimed:
+        with logged_reclaims(self._context, self._index) as reclaimed:
             self._reclaimer.scan(reclaimed)
         self._record.scans += 1
 
     def _return(self) -> None:
-        with logged_reclaims(self._name) as reclaimed:
+        with logged_reclaims(self._context, self._index) as reclaimed:
             self._reclaimer.scan_deferred(reclaimed)
 
     def _reclaim_tokens(self) -> None:

@@ -22,7 +22,7 @@ from maildefer.pool.status_record import Rates
 from maildefer.untrusted import UntrustedRecord, read_record
 
 _STATUS_EVERY_SECONDS: Final = 30.0
-_CHANGING: Final = {"beat_age_seconds", "clock_offset_seconds", "paused_seconds"}
+_CHANGING: Final = {"beat_age_seconds", "beats", "clock_offset_seconds", "paused_seconds"}
 _VERBS: Final[dict[str, Verb]] = {verb: verb for verb in get_args(Verb)}
 
 

@@ -1,4 +1,4 @@
-"""Log lines about what a keeper has reclaimed."""
+"""Log lines about what a keeper has reclaimed or fenced, and the counts of it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ from contextlib import contextmanager
 
 from maildefer import events
 from maildefer.maildir.upkeep.reclaim import Reclaimed
+from maildefer.pool.context import PoolContext
+from maildefer.pool.scoreboard_views import QueueRecordView
 
 
 @contextmanager
-def logged_reclaims(queue: str) -> Iterator[Reclaimed]:
-    """Log what the scan adds to the record, also when it ends in a fault."""
+def logged_reclaims(context: PoolContext, index: int) -> Iterator[Reclaimed]:
+    """Log, and count, what the scan of a queue adds to the record, also when it ends in a fault."""
     reclaimed = Reclaimed()
     try:
         yield reclaimed
     finally:
-        _log(queue, reclaimed)
+        _log(context.queues[index].name, reclaimed)
+        QueueRecordView(context.board, index).reclaims += len(reclaimed.reclaimed) + len(reclaimed.buried)
+        for key, reason in reclaimed.buried.items():
+            context.note(index, "buried", "crashed\n", f"{key}\n{reason}")
+
+
+def log_fence(context: PoolContext, index: int, lease: str) -> None:
+    """Log, and count, that the lease of another host was fenced in a queue."""
+    events.emit("lease.fenced", queue=context.queues[index].name, lease=lease)
+    QueueRecordView(context.board, index).fences += 1
+    context.note(index, "fenced", lease.rsplit("-", 2)[0], lease)
 
 
 def log_reclaimed_tokens(queue: str, count: int, overlaps: Sequence[str] = ()) -> None:

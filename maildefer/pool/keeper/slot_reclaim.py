@@ -31,6 +31,7 @@ class DeadSlots:
         refusals: FailedMoves,
     ) -> None:
         """`on_reclaimed` is called with each slot of which nothing is left in this queue."""
+        self._context = context
         self._board = context.board
         self._dumps = context.dumps
         self._index = index
@@ -70,7 +71,7 @@ class DeadSlots:
         pid, state = child.pid, child.state
         if not child.is_dead:
             return False
-        with logged_reclaims(self._queue) as reclaimed:
+        with logged_reclaims(self._context, self._index) as reclaimed:
             spared = board.spared(slot, self._index)
             charged, death = state == State.DEAD_CHARGED, worker_deaths.read_death(board, slot, self._dumps)
             reclaimer.reclaim_claims_of(pid, charged=charged, spared=spared, moved=reclaimed, death=death)

@@ -9,6 +9,7 @@ from maildefer.host.systemd import Notifier
 from maildefer.maildir.system import boottime
 from maildefer.pool import status_record
 from maildefer.pool.context import PoolContext
+from maildefer.pool.counts.record import counts_record
 from maildefer.pool.scoreboard_views import HeaderView
 from maildefer.pool.status_record import Rates
 from maildefer.pool.supervisor.workers import WorkerTable
@@ -43,6 +44,7 @@ class StatusServer:
                 trouble=self.trouble or None,
                 rate_per_second=self._rates.per_second(),
                 without_workers_seconds=round(boottime() - self._had_workers_at, 1),
+                **counts_record(self._context.counts, [queue.name for queue in self._context.queues]),
                 **more,
             )
             status_socket.answer_status(connection, status)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from maildefer.handling.dispatch import Dispatcher
     from maildefer.maildir.outbox.outputs import Outputs
     from maildefer.maildir.outbox.publish import Outboxes
+    from maildefer.pool.counts.memory import CountAttempt
     from maildefer.pool.worker.settle import Settler
 
 M = TypeVar("M")
@@ -61,6 +62,8 @@ class QueueAttempts:
     note_lost: Callable[[], object] = lambda: None
     """Told that a claim was lost."""
     run_handlers: RunHandlers = _call
+    count: CountAttempt | None = None
+    """Counts the attempt for the metrics, where there are any."""
     limit_bytes: int = 64 << 20
     keeps_outputs: bool = field(default_factory=keeps_outputs)
     outboxes: Callable[[], Outboxes] = field(default_factory=lambda: cache(project_outboxes))
@@ -136,6 +139,8 @@ class QueueAttempts:
             self.note_settled(claim, outcome, "acked")
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
             self.log.add(self.queue, claim.key, handler, "acked", claim.attempt, now - claim.began, now)
+            if self.count is not None:
+                self.count(handler, outcome, "acked", now - claim.began, claim.key)
             return
         word = self.settler.settle(claim, outcome, handler, message, self.dispatcher.buried, outputs)  # type: ignore[arg-type]
         self.note_settled(claim, outcome, word)
@@ -145,6 +150,8 @@ class QueueAttempts:
             self.log.add(
                 self.queue, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason
             )
+            if self.count is not None:
+                self.count(handler, outcome, word, now - claim.began, claim.key)
         log_failure(outcome, message, handler, last=word == "buried")
 
     def _with_outputs(self, claim: Claim, outcome: Outcome, outputs: Outputs) -> Outcome:

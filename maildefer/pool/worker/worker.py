@@ -91,6 +91,8 @@ class Worker:
             )
             for queue in self._queues
         ]
+        for index, attempts in enumerate(self._attempts):
+            attempts.count = shared.attempt_counter(slot, index)
         self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
         share = settings.messages_per_worker * random.uniform(0.9, 1.1)
         self._attempts_left = max(1, round(share)) if share else -1

@@ -12,6 +12,7 @@ from maildefer.cli.live import watch as watching
 from maildefer.cli.live.history import History
 from maildefer.cli.live.watch import Watch
 from maildefer.host.bounded_async import call_bounded
+from maildefer.host.bounded_call import TimedOut
 from maildefer.maildir.layout import Layout
 from maildefer.queue import Queue
 from tests.support.queues import DATA
@@ -25,6 +26,7 @@ def once(watch: Watch, times: int = 1) -> None:
     async def look() -> None:
         for _ in range(times):
             await watch.look()
+            await asyncio.sleep(0)
 
     asyncio.run(look())
 
@@ -55,16 +57,21 @@ def test_a_mount_that_hangs_is_said_to_be_unknown(queue: Layout, monkeypatch: py
     assert watch.version == 1
 
 
-def test_no_look_is_begun_while_earlier_ones_hang_in_the_kernel(
+def test_no_queue_is_looked_at_while_an_earlier_look_at_it_hangs_in_the_kernel(
     queue: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[int] = []
-    hang(monkeypatch)
-    monkeypatch.setattr(watching, "stuck_calls", lambda: 3)
-    monkeypatch.setattr(watching, "call_bounded", lambda job, _: begun.append(1))
+    begun: list[object] = []
+
+    async def late(job: object, seconds: float) -> TimedOut:
+        begun.append(job)
+        return TimedOut(seconds, 1)
+
+    monkeypatch.setattr(watching, "call_bounded", late)
+    monkeypatch.setattr(watching, "_WATCHED_SECONDS", 0.0)
+    monkeypatch.setattr(watching, "hangs_still", lambda _: len(begun) < 2)
     watch = watch_of(queue.path)
-    once(watch)
-    assert begun == []
+    once(watch, times=5)
+    assert len(begun) == 1
     assert watch.overview.queues[0].counts is None
 
 

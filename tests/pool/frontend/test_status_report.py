@@ -23,7 +23,13 @@ def report() -> Iterator[int]:
 
 
 def test_a_report_is_read_as_it_was_told(report: int) -> None:
-    told = {"connections": 3, "accepted": 7, "queue": "/q", "shortages": {"/q": "no room"}}
+    told = {
+        "connections": 3,
+        "accepted": 7,
+        "queue": "/q",
+        "refused": {"5.1.1": 2},
+        "shortages": {"/q": "no room"},
+    }
     os.pwrite(report, json.dumps({**told, "pid": 1}).encode().ljust(2048), 0)
     assert read_report(report).facts() == told
 
@@ -44,6 +50,9 @@ def test_a_report_is_read_as_it_was_told(report: int) -> None:
         b'{"held_bytes": [[]]}',
         b'{"max_backlog": 1e400}',
         b'{"queue": {"x": 1}}',
+        b'{"refused": [1]}',
+        b'{"refused": {"5.1.1": "7"}}',
+        b'{"refused": {"5.1.1": -7}}',
         b'{"shortages": [1]}',
         b'{"shortages": {"q": 7}}',
         b'{"connections": 1',

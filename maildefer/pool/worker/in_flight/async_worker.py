@@ -6,7 +6,6 @@ a further message, the loop runs. Sync handlers run outside of it: what is in fl
 
 from __future__ import annotations
 
-from asyncio import all_tasks
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -64,7 +63,7 @@ class AsyncWorker(BatchWorker):
             if queue.gate is not None and application.has_async(queue.name)
         ]
         self._flights = Flights(
-            event_loop.runner().get_loop(),
+            lambda: event_loop.runner().get_loop(),
             shared.board,
             slot,
             self._slot,
@@ -279,7 +278,7 @@ class AsyncWorker(BatchWorker):
 
     def _sleep(self, *, paused: bool, seconds: float | None) -> None:
         """Sleep in the loop, while anything is in flight or was left running by handlers."""
-        if not self._flights and not all_tasks(self._flights.loop):
+        if not self._flights.has_tasks():
             super()._sleep(paused=paused, seconds=seconds)
             return
         limits = [limit for limit in (seconds, self._offers.held_seconds()) if limit is not None]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import os
-from asyncio import AbstractEventLoop, CancelledError, Task
+from asyncio import AbstractEventLoop, CancelledError, Task, all_tasks
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 from maildefer import events
 from maildefer.errors import HandlerTimedOut
+from maildefer.handling.calls import event_loop
 from maildefer.maildir.system import boottime
 from maildefer.pool.scoreboard import Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
@@ -133,7 +135,7 @@ class Flights:
 
     def __init__(
         self,
-        loop: AbstractEventLoop,
+        make_loop: Callable[[], AbstractEventLoop],
         board: Scoreboard,
         slot: int,
         own: ScoreboardSlot,
@@ -143,7 +145,8 @@ class Flights:
         limit_seconds: float,
         has_forked: Callable[[], bool],
     ) -> None:
-        self.loop, self.limit_seconds, self.size_bytes = loop, limit_seconds, 0
+        self.limit_seconds, self.size_bytes = limit_seconds, 0
+        self._make_loop, self._waker = make_loop, waker
         self._company = company
         self._words, self._base, self._slot = board.words, board.slot(slot), own
         self._has_forked = has_forked
@@ -152,12 +155,22 @@ class Flights:
         self.shown: Flight | None = None
         self.faults: list[tuple[Flight, BaseException]] = []
         """Errors of ours at the ends of calls: the worker is to end, once the others have ended."""
-        self.limits = TimeLimits[Flight](loop, board, slot)
+        self.limits = TimeLimits[Flight](lambda: self.loop, board, slot)
         self._watched = -1
-        loop.add_reader(waker, self._wake, waker)
 
     def __len__(self) -> int:
         return len(self._all)
+
+    @cached_property
+    def loop(self) -> AbstractEventLoop:
+        """The event loop, made for the first call: 1 MB, which an idle worker has no use for."""
+        loop = self._make_loop()
+        loop.add_reader(self._waker, self._wake, self._waker)
+        return loop
+
+    def has_tasks(self) -> bool:
+        """Whether anything is in flight, or was left running by handlers."""
+        return bool(self._all) or (event_loop.has_loop() and bool(all_tasks(self.loop)))
 
     def add(self, flight: Flight) -> None:
         self._company.join(flight.crashes, len(flight.claims))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Generic, Protocol, TypeVar
@@ -35,7 +35,7 @@ C = TypeVar("C", bound=LimitedCall)
 class TimeLimits(Generic[C]):
     """The limits of one worker's calls; `is_inside` says whether the loop runs, by a turn."""
 
-    def __init__(self, loop: AbstractEventLoop, board: Scoreboard, slot: int) -> None:
+    def __init__(self, loop: Callable[[], AbstractEventLoop], board: Scoreboard, slot: int) -> None:
         self._loop, self._words, self._deadline = loop, board.words, board.slot(slot) + SlotWord.DEADLINE
         self.overdue: list[C] = []  # cancelled, and still there
         # A heap; of a call, only the entry with its present `due` holds.
@@ -101,7 +101,7 @@ class TimeLimits(Generic[C]):
         if self._timer is not None:
             self._timer.cancel()
         if (first := self._first_due()) is not None:
-            self._timer = self._loop.call_later(first.due - self.now(), self._cancel_overdue)
+            self._timer = self._loop().call_later(first.due - self.now(), self._cancel_overdue)
         self._set_deadline()
 
     def _cancel_overdue(self) -> None:

@@ -38,7 +38,7 @@ class Worker:
     def open(self) -> Worker:
         self.company = Company(10, 5)
         self.flights = Flights(
-            self.loop,
+            lambda: self.loop,
             self.board,
             0,
             self.own,

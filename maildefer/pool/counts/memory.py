@@ -1,0 +1,110 @@
+"""The memory in which each process of a pool counts what it does, in a part of its own."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from typing import Final
+
+from maildefer.handling.outcomes import NO_ROUTE, Buried, Deferred, Outcome
+from maildefer.pool.counts.places import WORD_BYTES, NamedPlaces
+
+OUTCOMES: Final = ("acked", "deferred", "failed", "buried", "handed_off", "postponed")
+FIRST_BUCKET: Final = len(OUTCOMES)
+BOUNDS: Final = tuple(4**power / 1e6 for power in range(5, 17))
+"""Upper bounds of the buckets of durations in seconds, 1 ms to over an hour; above them is one bucket more."""
+SUM: Final = FIRST_BUCKET + len(BOUNDS) + 1  # microseconds
+# By the number of bits of a duration in microseconds:
+_BUCKET: Final = tuple(FIRST_BUCKET + min(max((bits + 1) // 2 - 5, 0), len(BOUNDS)) for bits in range(65))
+_OUTCOME: Final = {word: number for number, word in enumerate(OUTCOMES)}
+_HANDLERS: Final = 64  # of each process, in all its queues
+_NOTABLE: Final = 32
+_LAST_WORDS: Final = 40
+_LAST_BYTES: Final = _LAST_WORDS * WORD_BYTES
+_HANDLER_WORDS: Final = _HANDLERS * NamedPlaces.words_in_place(SUM + 1)
+_SLOT_WORDS: Final = _HANDLER_WORDS + _NOTABLE * NamedPlaces.words_in_place(2 + _LAST_WORDS)
+
+CountAttempt = Callable[[str, Outcome, str, float, str], None]
+"""Called with the handler, the outcome, what happened in a word, the seconds that it took, and the entry's key."""
+
+
+class CountsMemory:
+    """The memory; made before the fork, for so many slots. Pages that are never written to take no memory."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._own: dict[int, SlotCounts] = {}
+        self._memory = mmap.mmap(-1, slots * _SLOT_WORDS * WORD_BYTES)
+        self.words = memoryview(self._memory).cast("Q")
+
+    def own_slot(self, number: int) -> SlotCounts:
+        """The part of the process that calls, and alone writes there."""
+        if number not in self._own:
+            self._own[number] = SlotCounts(self.words, number * _SLOT_WORDS)
+        return self._own[number]
+
+    def slots(self) -> list[SlotCounts]:
+        """All parts in which anything was counted, to be read."""
+        used = (number for number in range(self._slots) if self._is_used(number))
+        return [SlotCounts(self.words, number * _SLOT_WORDS) for number in used]
+
+    def _is_used(self, number: int) -> bool:
+        first = number * _SLOT_WORDS
+        return bool(self.words[first] or self.words[first + _HANDLER_WORDS])
+
+
+class SlotCounts:
+    """The part of one process."""
+
+    def __init__(self, words: memoryview, first: int) -> None:
+        self._words = words
+        self._bytes = words.cast("B")
+        self.handlers = NamedPlaces(words, first, places=_HANDLERS, values=SUM + 1)
+        self.notable = NamedPlaces(words, first + _HANDLER_WORDS, places=_NOTABLE, values=2 + _LAST_WORDS)
+
+    def counter(self, queue: int) -> CountAttempt:
+        """Make the function that counts the attempts at one queue's entries: a microsecond a call."""
+        words = self._words
+        places: dict[str, int] = {}
+
+        def count(handler: str, outcome: Outcome, word: str, seconds: float, key: str) -> None:
+            base = places.get(handler)
+            if base is None:
+                base = places[handler] = self.handlers.place(f"{queue}\n{handler}")
+            microseconds = int(seconds * 1e6)
+            if word != "acked":
+                if word == "deferred" and isinstance(outcome, Deferred) and outcome.error is not None:
+                    word = "failed"
+                elif word == "buried" and isinstance(outcome, Buried | Deferred):
+                    self.note(
+                        queue, "buried", f"{burial_kind(outcome)}\n{handler}", f"{key}\n{outcome.reason}"
+                    )
+            words[base + _OUTCOME[word]] += 1
+            words[base + _BUCKET[microseconds.bit_length()]] += 1
+            words[base + SUM] += microseconds
+
+        return count
+
+    def note(self, queue: int, event: str, what: str, last: str) -> None:
+        """Count a notable event of some kind, and keep what is to be said of the last one. Any thread may call."""
+        base = self.notable.place(f"{queue}\n{event}\n{what}")
+        text = last.encode("utf-8", "replace")[:_LAST_BYTES]
+        start = (base + 2) * WORD_BYTES
+        self._bytes[start : start + len(text)] = text
+        self._words[base + 1] = len(text)
+        self._words[base] += 1
+
+    def last(self, base: int) -> str:
+        """Read what the last event of a place was; torn, if it is written meanwhile: it is for people."""
+        start = (base + 2) * WORD_BYTES
+        text = bytes(self._bytes[start : start + min(self._words[base + 1], _LAST_BYTES)])
+        return text.decode("utf-8", "replace")
+
+
+def burial_kind(outcome: Buried | Deferred) -> str:
+    """The kind of reason for which an entry is buried: an exception's type, `no route`, or a word of ours."""
+    if outcome.error:
+        return outcome.error.partition(":")[0]
+    if outcome.reason.startswith(NO_ROUTE):
+        return NO_ROUTE
+    return "rejected" if isinstance(outcome, Buried) else "deferred too long"
