@@ -18,6 +18,7 @@ DOUBTFUL = frozenset({errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.
 NOT_EMPTY = frozenset({errno.EEXIST, errno.ENOTEMPTY})  # what rename(2) says of the folder to be replaced
 
 _NOT_OURS = frozenset({errno.EROFS, errno.EPERM, errno.EACCES})
+_LOOKS = 50
 
 
 def fresh_listing(path: str, system: System, *, touch: bool = True) -> list[str]:
@@ -25,14 +26,27 @@ def fresh_listing(path: str, system: System, *, touch: bool = True) -> list[str]
 
     Raises OSError, also if that change fails: a process that believes a stale listing reclaims a live owner's claims.
     A process that may not change the directory at all, and so renames nothing there, only lists it.
+
+    After a lost reply to the rename of a new folder, Linux' NFS client also knows that by its name in `tmp/`: each look
+    fails with ESTALE while another process of that client moves something from folder to folder. So it is repeated.
     """
-    if touch:
+    for looks_left in reversed(range(_LOOKS)):
         try:
-            system.utime(path)
+            if touch:
+                _touch(path, system)
+            return system.listdir(path)
         except OSError as fault:
-            if fault.errno not in _NOT_OURS:
+            if fault.errno != errno.ESTALE or not looks_left:
                 raise
-    return system.listdir(path)
+    raise AssertionError("the last look returns or raises")
+
+
+def _touch(path: str, system: System) -> None:
+    try:
+        system.utime(path)
+    except OSError as fault:
+        if fault.errno not in _NOT_OURS:
+            raise
 
 
 def is_listed(path: str, name: str, system: System) -> bool:

@@ -23,9 +23,20 @@ def test_a_fresh_listing_changes_the_directory_first(layout: Layout, world: Worl
 @pytest.mark.invariant(10)
 def test_a_directory_whose_change_failed_is_not_believed(layout: Layout, world: World, fault: int) -> None:
     put(layout.cur, "X")
-    world.refuse("utime", fault)
+    world.refuse("utime", fault, times=100)
     with pytest.raises(OSError, match=os.strerror(fault)):
         doubt.fresh_listing(layout.cur, world.system)
+
+
+@pytest.mark.parametrize("what", ["utime", "listdir"])
+def test_a_look_at_a_directory_that_is_stale_for_a_moment_is_repeated(
+    layout: Layout, world: World, what: str
+) -> None:
+    """After a lost reply an NFS client knows a new folder by two names; looks fail while its other processes rename."""
+    put(layout.cur, "X")
+    world.refuse(what, errno.ESTALE, times=20)
+    assert doubt.fresh_listing(layout.cur, world.system) == ["X"]
+    assert [call.what for call in world.calls][-2:] == ["utime", "listdir"]
 
 
 @pytest.mark.parametrize("fault", [errno.EROFS, errno.EPERM, errno.EACCES])

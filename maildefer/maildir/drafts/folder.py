@@ -87,6 +87,8 @@ class FolderDraft:
                     raise
                 self.is_doubted = True
                 if not doubt.is_listed(self._layout.tmp, self.name, self._system):
+                    with suppress(OSError):  # an NFS client may know it by its old name until it was listed
+                        doubt.fresh_listing(place, self._system)
                     return True
                 if last or fault.errno != errno.ENOENT or make_parent is None:
                     raise

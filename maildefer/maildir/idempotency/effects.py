@@ -78,18 +78,12 @@ class Effect:
 
     def _latest(self) -> str | None:
         """Return the file's name, by a fresh listing; None if there is none."""
-        for looks_left in reversed(range(_LOOKS)):  # a rename meanwhile may hide the one name of a folder
+        for _ in range(_LOOKS):  # a rename meanwhile may hide the one name of a folder
             try:
                 self._system.utime(self.path.rpartition("/")[0])  # an NFS client may have looked in vain
                 found = list(filter(_NAME, doubt.fresh_listing(self.path, self._system)))
             except FileNotFoundError:
                 return None
-            except OSError as fault:
-                # After a lost reply an NFS client still knows the folder by its name in `tmp/`: it says so at each look
-                # while another of its processes is moving something from folder to folder.
-                if fault.errno != errno.ESTALE or not looks_left:
-                    raise
-                continue
             if found:
                 return max(found, key=_number)
         return None

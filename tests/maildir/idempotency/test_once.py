@@ -257,7 +257,7 @@ def test_a_marker_that_is_there_while_no_look_succeeds_finds_what_it_names(
 ) -> None:
     client.request(name=OTHER)
     world.lose_reply("rename", errno.ENOENT, where=NAME)
-    world.refuse("utime", errno.EIO, where="/3f")
+    world.refuse("utime", errno.EIO, where="/3f", times=2)
     with pytest.raises(MountFault):
         client.request()
     answer = client.request()

@@ -392,3 +392,17 @@ def test_a_user_who_may_put_nothing_in_is_told_what_any_push_tells(
     assert refused.type is PermissionRefused
     assert str(refused.value).startswith(f"{layout.tmp}: ")
     assert os.listdir(layout.tmp) == []
+
+
+def test_a_new_marker_that_is_stale_after_a_lost_reply_is_looked_at_before_its_entry_is_moved(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    """An NFS client knows its folder by its old name, too, until it was listed; up to then each call there fails."""
+    push(markers, "order-16")
+    world.lose_reply("rename", errno.EIO, where="/unique/")
+    world.refuse("listdir", errno.ESTALE, where=hash_of("order-17"), times=20)
+    marked = push(markers)
+    assert marked.key in os.listdir(layout.new)
+    asked = [call.what for call in world.calls if hash_of("order-17") in str(call.arguments)]
+    assert asked.count("listdir") == 21
+    assert asked.index("listdir") < asked.index("rename", asked.index("rename") + 1)

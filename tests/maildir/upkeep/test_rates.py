@@ -153,6 +153,13 @@ def test_a_lost_reply_is_settled_by_a_look(fault: int, make: Make, world: World)
     assert [takes(process), takes(process)] == [True, False]
 
 
+def test_new_slots_that_are_stale_after_a_lost_reply_are_looked_at_again(make: Make, world: World) -> None:
+    """An NFS client knows their folder by its old name, too; looks fail while its other processes rename."""
+    world.lose_reply("rename", errno.EIO, where="/rates/")
+    world.refuse("listdir", errno.ESTALE, where="/rates/", times=20)
+    assert takes(make())
+
+
 def test_a_refused_rename_is_raised(make: Make, world: World) -> None:
     process = make()
     takes(process)
