@@ -16,6 +16,7 @@ import pytest
 
 from maildefer.intake.access import passwords
 from maildefer.message.authentication import authentication_of, trusted_servers
+from maildefer.message.dsn.parameters import parsed
 from maildefer.message.envelope import Envelope
 from tests.support import certificates, milter, postfix
 from tests.support.front_end import SECONDS, FrontEnd, front_end, wait_until
@@ -246,15 +247,21 @@ def _received(server: FrontEnd) -> str:
     return (server.queue / "new" / name).read_text().split("\n")[2]
 
 
-def test_postfix_passes_on_addresses_beyond_ascii() -> None:
+def test_postfix_passes_on_addresses_beyond_ascii_and_what_is_asked_of_reports() -> None:
     with (
         postfix.home() as folder,
-        lmtp_file(folder) as server,
+        lmtp_file(folder, "--dsn") as server,
         postfix.relaying(folder, f"lmtp:unix:{folder}/lmtp") as relay,
     ):
-        send(relay, "Subject: grüße\r\n\r\nhi\r\n".encode(), "björn@blog.test", options=("SMTPUTF8",))
+        asked = ("SMTPUTF8", "RET=HDRS", "ENVID=QQ+2B314")
+        with smtplib.SMTP("127.0.0.1", relay.port, local_hostname="spike.test", timeout=SECONDS) as client:
+            data = "Subject: grüße\r\n\r\nhi\r\n".encode()
+            client.sendmail("ann@blog.test", "björn@blog.test", data, asked, ["NOTIFY=FAILURE,DELAY"])
         wait_until(server.entries)
-        assert server.entries()[0][0] == Envelope("ann@blog.test", "björn@blog.test")
+        envelope = server.entries()[0][0]
+        assert envelope == Envelope("ann@blog.test", "björn@blog.test")
+        assert envelope.dsn.startswith("RET=HDRS ENVID=QQ+2B314 NOTIFY=FAILURE,DELAY ORCPT=")
+        assert parsed(envelope.dsn).orcpt == "utf-8;bj\\x{F6}rn@blog.test"
         assert via(server) == "UTF8LMTP"
 
 

@@ -18,6 +18,7 @@ _MOST_OF_ENVID: Final = 100  # characters; section 4.4
 _MOST_OF_ORCPT: Final = 500  # section 4.2
 _XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+").fullmatch
 _HEX: Final = re.compile(r"\+([0-9A-F]{2})")
+_HIGH: Final = re.compile(rb"\+([89A-F][0-9A-F])")
 _PRINTABLE: Final = re.compile(r"[ -~]+").fullmatch
 _TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$%&'*+./^_`{|}~-]*").fullmatch
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
@@ -103,10 +104,14 @@ def _envid(value: str) -> str:
 
 
 def _orcpt(value: str) -> str:
-    """With SMTPUTF8 the address may be UTF-8, which becomes ASCII."""
+    """With SMTPUTF8 the address may be UTF-8, bare or as xtext, and Postfix calls it `rfc822`: it becomes ASCII."""
     kind, semicolon, address = value.partition(";")
-    if kind.lower() == "utf-8":
-        address = ascii_address(address)
+    try:
+        text = _HIGH.sub(lambda pair: bytes.fromhex(pair[1].decode()), address.encode()).decode()
+    except UnicodeError:
+        text = address
+    if not text.isascii():
+        kind, address = "utf-8", ascii_address(text)
     if not semicolon or not _TYPE(kind) or not _is_xtext(address):
         raise ParameterRefused("ORCPT is a type, a semicolon and an address in xtext: rfc822;ann@osb.example")
     if len(kind) + 1 + len(address) > _MOST_OF_ORCPT:

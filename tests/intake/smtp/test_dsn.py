@@ -64,7 +64,7 @@ def test_wrong_parameters_of_mail_are_refused_with_501(server: FrontEnd, value: 
         b"ORCPT=c@d",
         b"ORCPT=rfc822;c+0D+0ADATA@d",
         b"ORCPT=rfc822;" + b"c" * 10_000,
-        "ORCPT=rfc822;ü@d".encode(),
+        b"ORCPT=rfc822;+FF@d",
     ],
 )
 def test_wrong_parameters_of_rcpt_are_refused_with_501(server: FrontEnd, value: bytes) -> None:

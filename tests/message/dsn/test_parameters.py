@@ -54,7 +54,8 @@ def block_with(dsn: str, **changes: str) -> bytes:
         "ORCPT=;ann@osb.example",
         "ORCPT=rfc822;",
         "ORCPT=rfc822;ann+0D+0ARCPT+20TO",
-        "ORCPT=rfc822;änn@osb.example",
+        "ORCPT=rfc822;ann+E4@osb.example",
+        "ORCPT=utf-8;änn+0A@osb.example",
         "ORCPT=rf c;x",
         "ORCPT=rfc822;" + "x" * 494,
         "ORCPT=rfc822;" + "x" * 10_000,
@@ -75,6 +76,8 @@ def test_what_is_given_is_kept_as_it_came_in_one_order() -> None:
     assert taken(said, OF_RECIPIENT) == "NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;ann+2Bnews@osb.example"
     assert checked("ret=full notify=never") == "RET=FULL NOTIFY=NEVER"
     assert checked("ORCPT=utf-8;jörg@osb.example") == "ORCPT=utf-8;j\\x{F6}rg@osb.example"
+    for by_postfix in ("ORCPT=rfc822;jörg@osb.example", "ORCPT=rfc822;j+C3+B6rg@osb.example"):
+        assert checked(by_postfix) == "ORCPT=utf-8;j\\x{F6}rg@osb.example"
     with pytest.raises(ParameterRefused, match="once"):
         checked("RET=FULL RET=HDRS")
 
