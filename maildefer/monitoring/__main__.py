@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator, Callable
 
 from maildefer import events
 from maildefer.host.linux.process_title import set_title
 from maildefer.intake import startup
-from maildefer.intake.http.service import HttpService
 from maildefer.intake.status_report import IntakeStatus
-from maildefer.monitoring.endpoints import Endpoints
+from maildefer.monitoring.alerts import watch
 from maildefer.monitoring.looks import Looks
 from maildefer.monitoring.options import MonitorOptions, parse
 
@@ -36,16 +37,37 @@ async def _serve(options: MonitorOptions) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
     startup.unblock_early_signals()
-    service = HttpService(Endpoints(Looks(options.pidfile)).application(), options)
+    looks = Looks(options.pidfile)
+    tasks = [] if options.alerts is None else [loop.create_task(watch(looks, options.alerts))]
+    serving = _serving(looks, options) if options.socket_fds else contextlib.nullcontext(_nothing)
+    async with serving as facts:
+        tasks.append(loop.create_task(IntakeStatus(facts, {}, options.report_fd).keep_reporting()))
+        stopped = loop.create_task(stop.wait())
+        await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():  # an error of ours: this process is started anew
+                task.result()
+            task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _serving(looks: Looks, options: MonitorOptions) -> AsyncIterator[Callable[[], dict[str, object]]]:
+    """Serve, and yield what tells of the connections."""
+    from maildefer.intake.http.service import (
+        HttpService,
+    )  # aiohttp and prometheus_client, not for alerts alone
+    from maildefer.monitoring.endpoints import Endpoints
+
+    service = HttpService(Endpoints(looks).application(), options)
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
     admission = await service.open(sockets)
     events.emit("monitor.listening", pid=os.getpid(), at=" ".join(map(_address, sockets)))
-    report = loop.create_task(
-        IntakeStatus(admission.connections.limits.facts, {}, options.report_fd).keep_reporting()
-    )
-    await stop.wait()
-    report.cancel()
+    yield admission.connections.limits.facts
     await service.close()
+
+
+def _nothing() -> dict[str, object]:
+    return {"connections": 0}
 
 
 def _address(listening: socket.socket) -> str:

@@ -70,6 +70,12 @@ class Looks:
         return dict(zip(self._queues, found, strict=True))
 
 
+def queue_name(path: str, process: Found) -> str:
+    """The name of a queue as the settings have it, where it is below the project's folder."""
+    project = process.record.project if isinstance(process, LocalStatus) else ""
+    return os.path.relpath(path, project) if project and path.startswith(f"{project}/") else path
+
+
 def _queue_look(path: str) -> SharedLook:
     count = partial(_count, path)
     return SharedLook(lambda: call_bounded(count, _COUNT_SECONDS + 2), _COUNT_EVERY_SECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any, Final
@@ -15,7 +14,7 @@ from prometheus_client.registry import Collector
 from maildefer.control import health
 from maildefer.control.local_processes import LocalStatus, problems_of
 from maildefer.control.queue_status import EntryCounts
-from maildefer.monitoring.looks import Found
+from maildefer.monitoring.looks import Found, queue_name
 from maildefer.pool.counts.memory import BOUNDS
 from maildefer.untrusted import number, objects
 from maildefer.version import VERSION
@@ -132,8 +131,7 @@ def _of_front_ends(groups: list[dict[str, Any]], processes: list[dict[str, Any]]
 
 
 def _of_queues(process: Found, queues: Mapping[str, Found]) -> Iterator[Metric]:
-    project = process.record.project if isinstance(process, LocalStatus) else ""
-    named = {_name(path, project): found for path, found in queues.items() if found is not None}
+    named = {queue_name(path, process): found for path, found in queues.items() if found is not None}
     counts = {name: found for name, found in named.items() if isinstance(found, EntryCounts)}
     entries = [
         ((name, state), count)
@@ -156,11 +154,6 @@ def _of_queues(process: Found, queues: Mapping[str, Found]) -> Iterator[Metric]:
     yield _gauge("queue_entries", "Entries, on all hosts, by state.", (*queue, "state"), entries)
     yield _gauge("queue_oldest_seconds", "Age of the oldest that waits.", queue, oldest)
     yield _gauge("queue_free_bytes", "Free space where the queue is.", queue, free)
-
-
-def _name(path: str, project: str) -> str:
-    inside = project and path.startswith(f"{project}/")
-    return os.path.relpath(path, project) if inside else path
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Metric:

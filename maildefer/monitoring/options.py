@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from maildefer.intake.options import FrontEndOptions, add_arguments, parsed_options
 
@@ -14,6 +16,7 @@ class MonitorOptions(FrontEndOptions):
 
     pidfile: str
     socket_fds: tuple[int, ...]
+    alerts: Mapping[str, Any] | None = None
 
 
 def parse(arguments: Sequence[str] | None = None) -> MonitorOptions:
@@ -27,6 +30,7 @@ def parse(arguments: Sequence[str] | None = None) -> MonitorOptions:
     parser.add_argument(
         "--socket-fd", type=int, action="append", default=[], help="an inherited bound socket"
     )
+    parser.add_argument("--alerts", type=json.loads, metavar="JSON", help="the command, and its limits")
     add_arguments(parser, http=True)
     parser.set_defaults(
         max_connections=100,
@@ -37,5 +41,8 @@ def parse(arguments: Sequence[str] | None = None) -> MonitorOptions:
     )
     parsed = parser.parse_args(arguments)
     return MonitorOptions(
-        pidfile=parsed.pidfile, socket_fds=tuple(parsed.socket_fd), **parsed_options(parsed, http=True)
+        alerts=parsed.alerts,
+        pidfile=parsed.pidfile,
+        socket_fds=tuple(parsed.socket_fd),
+        **parsed_options(parsed, http=True),
     )

@@ -84,7 +84,7 @@ def assemble(
         deferrals=pair(identified=True),
         not_paused=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
-        counts=CountsMemory(slots) if settings.health_config else None,
+        counts=CountsMemory(slots) if settings.health_config or settings.alerts else None,
         dumps=_dumps(slots),
         force=options.force,
     )

@@ -113,3 +113,19 @@ def test_an_address_that_is_none_ends_the_start_with_its_line(project: Project, 
         .index('health_config = {"prot": 8827}')
     )
     assert f"conf/settings.py:{line + 1}: health_config is {{'prot': 8827}}" in error
+
+
+def test_a_command_is_told_of_a_burial_by_a_monitor_without_a_port(project: Project, start: Start) -> None:
+    project.edit(
+        "conf/settings.py",
+        '"""\n',
+        '"""\nalerts = ["/bin/sh", "-c", "echo $ALERT_EVENT $ALERT_TEXT >> told; sleep 600"]\n',
+    )
+    project.edit("conf/settings.py", "alerts =", 'alert_limits = {"timeout_seconds": 0.5}\nalerts =')
+    pool = start()
+    project.push("reject")
+    assert "killed" in pool.await_event("alert.failed")["error"]
+    assert (project.path / "told").read_text().startswith("buried ")
+    assert "aiohttp" not in Path(f"/proc/{monitor_pid(pool)}/maps").read_text()
+    project.push("quick")
+    eventually(lambda: not project.names(), "the pool goes on")

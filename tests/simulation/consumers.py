@@ -186,7 +186,9 @@ class _Box(Mailbox):
 def _context(program: SimulatedConsumer, board: Scoreboard) -> PoolContext:
     host = program.host
     layout = host.layouts[0]
-    settings: Any = SimpleNamespace(max_crashes=MAX_CRASHES, queues={layout.path: ()}, drain_seconds=0)
+    settings: Any = SimpleNamespace(
+        max_crashes=MAX_CRASHES, queues={layout.path: ()}, drain_seconds=0, dead_retention={}
+    )
     to_keeper: Any = _Box(lambda message: program.keeper.note_deferred(message))
     to_program: Any = _Box(lambda message: None)
     deferred: Any = _Box(lambda message: program.keeper.hear_deferred(message))

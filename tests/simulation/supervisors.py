@@ -45,7 +45,10 @@ class SimulatedSupervisor:
         self.bell, room = Bell(scheduler), Bell(scheduler)
         self.channels = [Channel(self.bell, room) for _ in host.layouts]
         settings: Any = SimpleNamespace(
-            max_crashes=MAX_CRASHES, queues=dict.fromkeys(paths, ()), drain_seconds=_DRAIN_SECONDS
+            max_crashes=MAX_CRASHES,
+            queues=dict.fromkeys(paths, ()),
+            drain_seconds=_DRAIN_SECONDS,
+            dead_retention={},
         )
         to_keeper: Any = Mailbox(lambda message: self.keeper.note_deferred(message))
         to_supervisor: Any = Mailbox(self._hear)

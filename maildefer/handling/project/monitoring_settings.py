@@ -1,16 +1,19 @@
-"""What the settings say about how a pool is watched: the address of its health and metrics."""
+"""What the settings say about how a pool is watched: health and metrics, alerts, and what is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project.setting_place import place, wrong
+from maildefer.units import seconds_of
 
 HEALTH_VARIABLE: Final = "MAILDEFER_HEALTH"
+_ALERT_LIMITS: Final = {"oldest_seconds": 900.0, "free_bytes": 1e9, "timeout_seconds": 30.0}
 _NAMES: Final[dict[str, type]] = {"host": str, "port": int, "socket": str, "socket_mode": str}
 _EXAMPLE: Final = 'a mapping such as {"port": 8827}, with a host, or {"socket": "run/health.sock"}'
 
@@ -46,6 +49,47 @@ def health_address(module: ModuleType, environ: Mapping[str, str]) -> dict[str, 
     if missing := [name for name in ("aiohttp", "prometheus_client") if find_spec(name) is None]:
         raise ConfigurationError(f"{where}: this needs {' and '.join(missing)}: install maildefer[web]")
     return dict(config)
+
+
+def alert_command(module: ModuleType, project: str) -> dict[str, Any] | None:
+    """The command of `alerts`, with `alert_limits`; None where there is none. Raises ConfigurationError."""
+    argv, limits = getattr(module, "alerts", None) or None, getattr(module, "alert_limits", {})
+    if argv is not None and (
+        not isinstance(argv, list | tuple)
+        or not all(isinstance(word, str) and word and "\0" not in word for word in argv)
+    ):
+        raise wrong(module, "alerts", 'a command as a list, such as ["conf/page.sh", "--quiet"]', argv)
+    if not isinstance(limits, Mapping) or limits.keys() - _ALERT_LIMITS.keys():
+        raise wrong(module, "alert_limits", f"a mapping with any of {', '.join(_ALERT_LIMITS)}", limits)
+    for name, value in limits.items():
+        if type(value) not in (int, float) or not 0 < value < float("inf"):
+            raise ConfigurationError(
+                f"{place(module, 'alert_limits')}: alert_limits: {name} is {value!r}: give a number above 0"
+            )
+    if argv is None:
+        return None
+    program = os.path.join(project, argv[0]) if "/" in argv[0] else argv[0]
+    return {"command": [program, *argv[1:]], "project": project, **_ALERT_LIMITS, **limits}
+
+
+def dead_retention(module: ModuleType, queues: Collection[str]) -> dict[str, float]:
+    """After how many seconds a dead letter is deleted, by queue. Raises ConfigurationError."""
+    said = getattr(module, "dead_retention", None)
+    if said is None:
+        return {}
+    each = said if isinstance(said, Mapping) else dict.fromkeys(queues, said)
+    found: dict[str, float] = {}
+    for queue, given in each.items():
+        path = os.path.normpath(str(queue))
+        if path not in queues:
+            raise ConfigurationError(
+                f"{place(module, 'dead_retention')}: dead_retention: no handlers for {queue}: name a queue of `queues`"
+            )
+        try:
+            found[path] = seconds_of("dead_retention", given, least=3600.0)
+        except ValueError as fault:
+            raise ConfigurationError(f"{place(module, 'dead_retention')}: {fault}") from None
+    return found
 
 
 def _parsed(said: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@
 | `receiver_config` | | none | the front end: where it listens, queue, processes, TLS, AUTH, limits (docs/delivery.md) |
 | `web_config` | | none | the front end by HTTP: token_file, host, port, queues, processes and its limits |
 | `health_config` | `MAILDEFER_HEALTH` | none | `host` and `port`, or `socket`: health, metrics (docs/monitoring.md) |
+| `alerts`, `alert_limits` | | none | a command that tells of what is wrong, and its limits (docs/monitoring.md) |
+| `dead_retention` | | for ever | how old dead letters may become: `"30d"`, or a time for each queue |
 | `relay_config` | | none | arguments of `Relay`; with `queue`, of what handlers send all is seen or nothing |
 | `outgoing_config` | | 127.0.0.1, port 25 | where `maildefer.handlers.outgoing` delivers (docs/outgoing.md) |
 | `authentication_config` | | none | `servers` whose Authentication-Results count, `fields`, `hops`, `alignment` |
@@ -44,7 +46,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import ModuleType
 from typing import Any, Final, get_args
 
@@ -52,7 +54,11 @@ from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project import finder
 from maildefer.handling.project.module_loader import import_user_module
-from maildefer.handling.project.monitoring_settings import health_address
+from maildefer.handling.project.monitoring_settings import (
+    alert_command,
+    dead_retention,
+    health_address,
+)
 from maildefer.handling.project.setting_place import place, wrong
 
 FRONT_QUEUE: Final = "run/queue"
@@ -102,6 +108,8 @@ class PoolSettings:
     receiver_config: Mapping[str, Any] | None = None
     web_config: Mapping[str, Any] | None = None
     health_config: Mapping[str, Any] | None = None
+    alerts: Mapping[str, Any] | None = None
+    dead_retention: Mapping[str, float] = field(default_factory=dict)  # seconds, by queue
     workers: int = 2
     concurrency: int = 10
     handler_timeout_seconds: float = 3600.0
@@ -152,6 +160,8 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         receiver_config=_table(module, "receiver_config", (*_SCALARS, list, tuple)),
         web_config=_table(module, "web_config", (*_SCALARS, list, tuple)),
         health_config=health_address(module, environ),
+        alerts=alert_command(module, project(module)),
+        dead_retention=dead_retention(module, queues),
         **values,
     )
 

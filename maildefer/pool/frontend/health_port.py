@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Sequence
@@ -26,23 +27,30 @@ class HealthPort:
     def __init__(self, settings: PoolSettings, options: Sequence[str], *, pidfile: str) -> None:
         self._config = settings.health_config
         self._folder = settings.project
+        self._alerts = settings.alerts
         self._options = [f"--pidfile={pidfile}", *options]
+        if self._alerts is not None:
+            self._options.append(f"--alerts={json.dumps(self._alerts)}")
         self._group: ProcessGroup | None = None
         self._backoff = Backoff(first_seconds=1.0)
         self._error = ""
         if self._config is not None:
             self._listen(self._config)
+        if self._group is None and self._alerts is not None:
+            self._make_group([])
 
     def refill(self) -> None:
         """Execute the process if it is missing; try again to listen, but not on a file, which may be on a mount."""
         if self._group is not None:
             self._group.refill()
-        elif self._config and "port" in self._config and boottime() >= self._backoff.not_before:
+        if self._error and self._config and "port" in self._config and boottime() >= self._backoff.not_before:
             self._listen(self._config)
 
     def reload(self, settings: PoolSettings) -> None:
-        if settings.health_config != self._config:
-            events.emit("intake.stale", reason=f"{MONITOR} is to listen elsewhere: restart the pool for that")
+        if (settings.health_config, settings.alerts) != (self._config, self._alerts):
+            events.emit(
+                "intake.stale", reason="health_config or alerts has changed: restart the pool for that"
+            )
 
     def note_death(self, pid: int, status: int) -> bool:
         """Note that a child has ended and was reaped; False when it is not this one."""
@@ -71,9 +79,9 @@ class HealthPort:
 
     def health(self) -> list[dict[str, Any]]:
         """How it is with the process; where there is no address to listen on, the reason."""
-        if self._group is not None:
-            return [self._group.health()]
-        return [{"kind": MONITOR, "error": self._error}] if self._error else []
+        if self._error:
+            return [{"kind": MONITOR, "error": self._error}]
+        return [] if self._group is None else [self._group.health()]
 
     def _listen(self, config: Any) -> None:
         try:
@@ -85,7 +93,11 @@ class HealthPort:
             self._backoff.note_failure(boottime())
             return
         self._error = ""
-        command = IntakeCommand(module=_MODULE, options=self._options, listeners=[listener])
+        self.close()
+        self._make_group([listener])
+
+    def _make_group(self, listeners: list[WebListener]) -> None:
+        command = IntakeCommand(module=_MODULE, options=self._options, listeners=listeners)
         self._group = ProcessGroup(MONITOR, command, folder="/")
 
 

@@ -18,7 +18,6 @@ from maildefer.maildir.upkeep.leases import LeaseHolder
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.promote import Promoter
 from maildefer.maildir.upkeep.reclaim import OwnerState, Reclaimer, StateOf
-from maildefer.maildir.upkeep.sweep import PASS_SECONDS, Sweeper
 from maildefer.pool import status_record
 from maildefer.pool.chore_faults import ChoreFaults
 from maildefer.pool.context import PoolContext
@@ -27,6 +26,7 @@ from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.limited_entries import LimitedEntries
 from maildefer.pool.keeper.mount_files import MountFiles
 from maildefer.pool.keeper.reclaim_log import log_fence, log_reclaimed_tokens, logged_reclaims
+from maildefer.pool.keeper.retention import QueueSweeper
 from maildefer.pool.keeper.slot_reclaim import DeadSlots
 from maildefer.pool.keeper.ticker import Ticker
 from maildefer.pool.messages import EntryDeferred, ReloadProgress, SlotReleased
@@ -72,7 +72,7 @@ class Maintenance:
         )
         self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
         self._limited = LimitedEntries(self._record, self._promoter, system=system)
-        self._sweeper = Sweeper(self._layout, queues=context.all_queues, system=system)
+        self._sweeper = QueueSweeper(context, index, system)
         self.ticker = Ticker(heartbeat, context.host.label, system)
         self._observer = self._make_observer()
         self._reclaimer = self._make_reclaimer()
@@ -133,7 +133,7 @@ class Maintenance:
         sweep = Chore(
             "sweep", "sweep.failed", self._sweep, every=lambda: self._sweeper.wait_seconds, at_once=False
         )
-        sweep.due = self._system.boottime() + PASS_SECONDS
+        sweep.due = self._system.boottime() + self._sweeper.wait_seconds
         reclaim_slots = Chore(
             "take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"]
         )

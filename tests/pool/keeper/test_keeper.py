@@ -49,7 +49,7 @@ class Place:
         self.freed: list[int] = []
         self.supervisor, keeper = pair()
         deferrals = pair()
-        settings: Any = SimpleNamespace(max_crashes=5, queues={"run/queue": []})
+        settings: Any = SimpleNamespace(max_crashes=5, queues={"run/queue": []}, dead_retention={})
         shared = PoolContext(
             settings=settings,
             project=str(path),

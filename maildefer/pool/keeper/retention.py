@@ -1,0 +1,52 @@
+"""The sweeps of one queue, and the deletion of dead letters that are older than `dead_retention`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import islice
+from typing import Final
+
+from maildefer import events
+from maildefer.errors import MaildeferError
+from maildefer.maildir import reasons
+from maildefer.maildir.names import pushed_at
+from maildefer.maildir.operator.entries import FoundEntry, delete, list_entries
+from maildefer.maildir.system import System
+from maildefer.maildir.upkeep.sweep import Sweeper
+from maildefer.pool.context import PoolContext
+
+_MOST_DELETED: Final = 1000  # in a pass, so that it delays no other chore
+_MOST_LOOKED_AT: Final = 10_000
+
+
+class QueueSweeper(Sweeper):
+    """The sweeps of one queue of a pool; one thread only."""
+
+    def __init__(self, context: PoolContext, index: int, system: System) -> None:
+        queue = context.queues[index]
+        super().__init__(queue.layout, queues=context.all_queues, system=system)
+        self._queue = queue.name
+        self._seconds = context.settings.dead_retention.get(queue.name)
+
+    def do_pass(self, mount_time: float) -> None:
+        super().do_pass(mount_time)
+        if self._seconds is not None:
+            self._delete_old(mount_time - self._seconds)
+
+    def _delete_old(self, before: float) -> None:
+        """Delete what was buried before; by the mount's time. What was pushed later needs no look. Raises OSError."""
+        letters = list_entries(self._layout, "dead", system=self._system)
+        old = (found for found in letters if (pushed_at(found.key) or 0.0) < before)
+        due = [found for found in islice(old, _MOST_LOOKED_AT) if self._buried_at(found) < before]
+        for found in due[:_MOST_DELETED]:
+            with suppress(MaildeferError):  # another host did it; or the next pass meets the fault again
+                delete(self._layout, found, system=self._system)
+                events.emit("entry.expired", queue=self._queue, key=found.key)
+
+    def _buried_at(self, found: FoundEntry) -> float:
+        """The time of its reason's file, else of its own last rename; later than all where it is gone."""
+        for path in (reasons.reason_path(self._layout, found.entry), found.path):
+            with suppress(OSError):
+                facts = self._system.lstat(path)
+                return facts.st_mtime if path != found.path else facts.st_ctime
+        return float("inf")
