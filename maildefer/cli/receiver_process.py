@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
@@ -23,6 +23,9 @@ from maildefer.host.daemonize import READY
 from maildefer.host.identity import start_time, this_host
 from maildefer.host.linux import descendants, prctl
 from maildefer.host.linux.process_title import set_title
+
+if TYPE_CHECKING:
+    from maildefer.pool.frontend.monitor_launcher import MonitorLauncher
 
 _DRAIN_SECONDS = 30.0
 _LOOPS_SECONDS = 1.0  # a start() that has not returned by then, nor raised, is at work
@@ -62,6 +65,7 @@ class ReceiverService:
         self._reloads: dict[str, object] = {"asked": 0, "answered": 0, "refused": None}
         self._reloading = threading.Lock()
         self._processors: Sequence[logs.Processor] = ()
+        self._health: Mapping[str, Any] | None = None
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._note)
         signal.signal(signal.SIGHUP, self._note_reload)
@@ -78,9 +82,12 @@ class ReceiverService:
         self._register()
         try:
             self._become_user()
+            monitor = self._launch_monitor()
             self._start()
             self._wait()
             self._receiver.close()
+            if monitor is not None:
+                monitor.close()
             descendants.end_below(os.getpid())  # what handlers have started, and left behind
         finally:
             self._unregister()
@@ -96,6 +103,7 @@ class ReceiverService:
         # These bring the user's own code.
         from maildefer.handling.application import set_up_logging
         from maildefer.handling.project import queue_paths
+        from maildefer.handling.project.monitoring_settings import health_address
         from maildefer.handling.project.settings import plain_settings
         from maildefer.utils import import_settings
 
@@ -103,6 +111,7 @@ class ReceiverService:
         set_title(f"start {orders['boot']}")
         loaded = import_settings(False)
         said = plain_settings(loaded)
+        self._health = health_address(loaded, os.environ)
         events.configure(said.get("log_format"), level=said.get("log_level"))
         self._processors = set_up_logging(loaded)
         settings = import_settings(True, orders["boot"])
@@ -112,6 +121,19 @@ class ReceiverService:
                 f"{orders['boot']} sets no settings.receiver: see conf/boot.py of `maildefer new` for an example"
             )
         return receiver
+
+    def _launch_monitor(self) -> MonitorLauncher | None:
+        """Launch what answers for health and metrics, where the settings name an address."""
+        if self._health is None:
+            return None
+        if self._orders["uid"] is not None:
+            raise ConfigurationError(
+                "health_config: a front end that becomes another user can't be asked: start it as that user, or with "
+                "MAILDEFER_HEALTH=off"
+            )
+        from maildefer.pool.frontend.monitor_launcher import MonitorLauncher  # only where it is asked for
+
+        return MonitorLauncher(self._health, os.getcwd(), pidfile=self._orders["pidfile"])
 
     def _start(self) -> None:
         """Start the receiver; one whose `start` loops counts as ready after a while without an exception."""

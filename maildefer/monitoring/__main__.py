@@ -36,6 +36,8 @@ async def _serve(options: MonitorOptions) -> None:
         loop.add_signal_handler(signum, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
+    if options.lifeline_fd is not None:
+        loop.add_reader(options.lifeline_fd, stop.set)
     startup.unblock_early_signals()
     looks = Looks(options.pidfile)
     tasks = [] if options.alerts is None else [loop.create_task(watch(looks, options.alerts))]

@@ -30,6 +30,7 @@ def parse(arguments: Sequence[str] | None = None) -> MonitorOptions:
     parser.add_argument(
         "--socket-fd", type=int, action="append", default=[], help="an inherited bound socket"
     )
+    parser.add_argument("--lifeline-fd", type=int, help="an inherited pipe: end when its other end is closed")
     parser.add_argument("--alerts", type=json.loads, metavar="JSON", help="the command, and its limits")
     add_arguments(parser, http=True)
     parser.set_defaults(
@@ -42,6 +43,7 @@ def parse(arguments: Sequence[str] | None = None) -> MonitorOptions:
     parsed = parser.parse_args(arguments)
     return MonitorOptions(
         alerts=parsed.alerts,
+        lifeline_fd=parsed.lifeline_fd,
         pidfile=parsed.pidfile,
         socket_fds=tuple(parsed.socket_fd),
         **parsed_options(parsed, http=True),

@@ -31,6 +31,7 @@ from maildefer.host import pidfile, runtime_dir
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, create_queue
 from maildefer.maildir.upkeep.leases import Lease, LeaseHolder
+from tests.support.monitor import FileConnection, get
 from tests.support.queues import holder, somebody_else
 
 pytestmark = pytest.mark.lifecycle
@@ -165,6 +166,28 @@ def test_mail_that_a_front_end_takes_and_nobody_serves_is_degraded(project):
     assert "run/other: 1 waiting" in shown.stdout
     assert "degraded: run/other: nobody serves it, and 1 entry waits" in shown.stderr
     command("stop")
+
+
+def test_a_front_end_answers_for_its_health_until_it_is_stopped(project):
+    Path("conf/boot.py").write_text(
+        "from maildefer.server import SMTPReceiver\nfrom maildefer.utils import settings\n"
+        "settings.receiver = SMTPReceiver('127.0.0.1', 0)\n"
+    )
+    Path("conf/settings.py").write_text(
+        "queues = {'run/queue': ['workers.noop']}\nhealth_config = {'socket': 'run/health.sock'}\n"
+    )
+    assert command("start").returncode == 0
+
+    def answer(path: str) -> tuple[int, str]:
+        try:
+            return get(FileConnection(Path("run/health.sock")), path)
+        except OSError:  # not yet, or no longer
+            return 0, ""
+
+    until(lambda: answer("/ready") == (200, "ready\n"))
+    assert 'maildefer_accepted_total{front_end="intake"} 0.0' in answer("/metrics")[1]
+    assert command("stop").returncode == 0
+    until(lambda: answer("/live")[0] == 0)
 
 
 def test_the_queues_that_settings_write_out_are_shown_and_nothing_of_theirs_is_run(project):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from maildefer import events
@@ -18,7 +18,7 @@ from maildefer.pool.frontend.listeners import WebListener, bound, bound_file
 from maildefer.pool.frontend.process_group import ProcessGroup
 
 MONITOR: Final = "monitor"
-_MODULE: Final = "maildefer.monitoring"
+MONITOR_MODULE: Final = "maildefer.monitoring"
 
 
 class HealthPort:
@@ -83,9 +83,9 @@ class HealthPort:
             return [{"kind": MONITOR, "error": self._error}]
         return [] if self._group is None else [self._group.health()]
 
-    def _listen(self, config: Any) -> None:
+    def _listen(self, config: Mapping[str, Any]) -> None:
         try:
-            listener = _bind(config, self._folder)
+            listener = bind_health(config, self._folder)
         except ConfigurationError as fault:
             if not self._error.startswith(str(fault)):
                 self._error = f"{fault}; MAILDEFER_HEALTH gives one pool an address of its own"
@@ -97,12 +97,12 @@ class HealthPort:
         self._make_group([listener])
 
     def _make_group(self, listeners: list[WebListener]) -> None:
-        command = IntakeCommand(module=_MODULE, options=self._options, listeners=listeners)
+        command = IntakeCommand(module=MONITOR_MODULE, options=self._options, listeners=listeners)
         self._group = ProcessGroup(MONITOR, command, folder="/")
 
 
-def _bind(config: Any, folder: str) -> WebListener:
-    """Raises ConfigurationError."""
+def bind_health(config: Mapping[str, Any], folder: str) -> WebListener:
+    """Bind the address of `health_config`. Raises ConfigurationError."""
     if path := config.get("socket"):
         mode = config.get("socket_mode")
         return WebListener(bound_file(os.path.join(folder, path), int(mode, 8) if mode else None))
