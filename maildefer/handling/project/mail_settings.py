@@ -70,10 +70,11 @@ def _send_notices(settings: ModuleType, config: object) -> None:
     relay, known = getattr(settings, "relay_config", None), pool_settings(settings)
     try:
         said = notice_settings(config, relay.get("queue") if isinstance(relay, Mapping) else None)
-        if located(said.queue) not in map(located, known.queues):
-            raise ConfigurationError(
-                f"notices: no handlers for {said.queue}: add it to `queues` with handlers"
-            )
+        front = (known.receiver_config or {}).get("queue") or known.first_queue
+        served = {located(path) for path in known.queues} - {located(str(front))}
+        if located(said.queue) not in served:
+            example = 'one of handlers that send, such as "run/outgoing", and not the front end\'s'
+            raise ConfigurationError(f"notices: no reports can go to {said.queue}: give {example}")
     except ConfigurationError as fault:
         raise ConfigurationError(f"{place(settings, 'notices')}: {fault}") from None
 

@@ -384,13 +384,21 @@ def test_the_queue_may_be_that_of_the_relay() -> None:
     assert notice_settings({"queue": "run/reports"}, "run/outgoing").queue == "run/reports"
 
 
-def test_the_queue_of_reports_is_one_with_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queue_of_reports_has_handlers_and_is_not_where_strangers_mail_comes_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(undeliverable, "report", None)
     settings = ModuleType("told_settings")
-    queues = {"run/queue": ["a"], "run/kept": []}
-    settings.__dict__.update(queues=queues, notices={"queue": "run/kept"})
-    with pytest.raises(ConfigurationError, match="no handlers for run/kept"):
-        provide(settings)
-    settings.__dict__["notices"] = {"queue": "run/queue"}
+    settings.__dict__.update(queues={"run/queue": ["a"], "run/mail": ["a"], "run/kept": [], "run/out": ["b"]})
+    for front, queue in (
+        (None, "run/kept"),
+        (None, "run/queue"),
+        ("run/mail", "./run/mail"),
+        (None, "run/no"),
+    ):
+        settings.__dict__.update(receiver_config={"queue": front}, notices={"queue": queue})
+        with pytest.raises(ConfigurationError, match="no reports can go to"):
+            provide(settings)
+    settings.__dict__["notices"] = {"queue": "run/out"}
     provide(settings)
     assert undeliverable.report is not None
