@@ -45,7 +45,7 @@ class Limit:
         if self.choose is not None:
             return "by destination"
         if self.closes:
-            return f"while {self.label} answers"
+            return f"while {self.label} answers" if self.key is None else "its share of a worker"
         if self.period_seconds is None:
             text = f"{self.count} at a time"
         else:

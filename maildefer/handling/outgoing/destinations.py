@@ -7,7 +7,7 @@ mail, or by MX the recipient's domain, as is a domain for which they name someth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ HANDLER: Final = f"{MODULE}.START"
 MX_CONNECTIONS: Final = 20
 """To a domain at a time, where the servers are not our own and the settings say nothing."""
 
+_IDLE_SECONDS: Final = 2.0
+_LIMITED_IDLE_SECONDS: Final = 0.1  # other workers' connections count while they are idle, too
 _MOST_KNOWN: Final = 10_000
 _LONGEST_TEXT: Final = 255
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
@@ -105,22 +107,23 @@ class Destinations:
         """The limits of the handler."""
         if (only := self.only) is not None:
             return tuple(use.limit for use in only.uses)
-        return (Limit(0, key=self._name_for, choose=lambda message: self.of(recipient_of(message)).uses),)
+        return (Limit(0, key=self.destination, choose=lambda message: self.of(recipient_of(message)).uses),)
 
-    def _name_for(self, message: Any, **captures: object) -> str:
+    def destination(self, message: Any, **captures: object) -> str:
+        """The key of limits, in whose texts its name stands."""
         return self.of(recipient_of(message)).name
 
     def _destination(self, domain: str, terms: _Terms) -> Destination:
         server = terms.server
         name = server or domain or "(no domain)"
         by_domain = domain if terms is not self._others else name  # limits that were given for it alone
-        key: Any = None if not domain else self._name_for
+        key: Any = None if not domain else self.destination
         limits: list[Limit] = []
         connections = terms.connections or (MX_CONNECTIONS if terms.relay.hostname is None else None)
         if connections:
-            limits.append(at_a_time(connections, key))
+            limits.append(replace(at_a_time(connections, key), label="connections"))
         if terms.rate:
-            limits.append(in_a_period(terms.rate, key))
+            limits.append(replace(in_a_period(terms.rate, key), label="rate"))
         closes = LimitUse(Limit(0, key=key, label=name, closes=True), HANDLER, name if key else "")
         own = [LimitUse(limit, HANDLER, by_domain if key else "") for limit in limits]
         return Destination(name=name, relay=terms.relay, uses=(closes, *own))
@@ -198,6 +201,7 @@ def _terms(where: str, given: Mapping[str, Any], is_own: bool = False) -> _Terms
             ssl=given.get("ssl", False),
             lmtp=given.get("lmtp", False),
             tls="" if tls == "off" else tls,
+            idle_seconds=_IDLE_SECONDS if connections is None else _LIMITED_IDLE_SECONDS,
         )
     except (TypeError, ValueError) as fault:
         raise ConfigurationError(f"{where}: {fault}") from fault

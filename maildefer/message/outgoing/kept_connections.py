@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from maildefer.message.outgoing.connection import KeptConnection
 
-IDLE_SECONDS: Final = 2.0
 _MOST_MESSAGES: Final = 100  # over one connection
 
 
@@ -23,11 +22,11 @@ class _Idle(NamedTuple):
 class KeptConnections:
     """Idle connections of one process, by server. Any thread may call; a connection is one thread's at a time.
 
-    A connection is closed after two idle seconds, or a hundred messages, so that a server whose connections are few has
-    them for others, too.
+    A connection is closed after so many idle seconds, or a hundred messages, so that a server whose connections are few
+    has them for others, too.
     """
 
-    def __init__(self, *, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, *, idle_seconds: float) -> None:
         self._idle_seconds = idle_seconds
         self._begin()
         os.register_at_fork(after_in_child=self._begin)  # the parent's, which goes on to use them

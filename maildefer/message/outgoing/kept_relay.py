@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 
 class KeptRelay(Relay):
-    """Sends by connections that it keeps, for many threads at a time."""
+    """Sends by connections that it keeps, for many threads at a time; `idle_seconds` for the next message."""
 
-    def __init__(self, host: str | None = "127.0.0.1", port: int = 25, **options: Any) -> None:
+    def __init__(
+        self, host: str | None = "127.0.0.1", port: int = 25, *, idle_seconds: float = 2.0, **options: Any
+    ) -> None:
         super().__init__(host, port, **options)
+        self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._connections: KeptConnections | None = None
 
@@ -28,7 +31,7 @@ class KeptRelay(Relay):
                 # With smtplib, 10 MB with ssl: only for a process that sends.
                 from maildefer.message.outgoing.kept_connections import KeptConnections
 
-                self._connections = KeptConnections()
+                self._connections = KeptConnections(idle_seconds=self._idle_seconds)
             return self._connections
 
     def open_connection(self, hostname: str) -> smtplib.SMTP:

@@ -139,6 +139,7 @@ class Worker:
             self._slot,
             self._report_released,
             lifetime_seconds=self._shared.settings.lifetime_seconds,
+            places=self._shared.settings.concurrency,
         )
         for queue in self._queues:
             if uses := application.limits_before_claim(queue.name):

@@ -15,7 +15,10 @@ from maildefer.handling.outcomes import Defer
 from maildefer.handling.outgoing.delivery import Delivery
 from maildefer.handling.outgoing.destinations import Destinations
 from maildefer.handling.outgoing.failure import DeliveryFailed
+from maildefer.handling.project import queue_paths
 from maildefer.handling.retry import RetryPolicy
+from maildefer.maildir.layout import create_queue
+from maildefer.maildir.upkeep.closures import Closures
 from maildefer.message.envelope import block
 from maildefer.message.outgoing.relay import own_name
 from maildefer.message.request import MailRequest, received
@@ -53,8 +56,9 @@ class Sender:
         data: bytes = BODY,
         age: float = 0.0,
         attempt: int = 1,
+        queue: str | None = None,
     ) -> None:
-        self.delivery(recipient, sender=sender, data=data, age=age, attempt=attempt).send()
+        self.delivery(recipient, sender=sender, data=data, age=age, attempt=attempt, queue=queue).send()
 
     def delivery(
         self,
@@ -64,10 +68,11 @@ class Sender:
         data: bytes = BODY,
         age: float = 0.0,
         attempt: int = 1,
+        queue: str | None = None,
     ) -> Delivery:
         stem = f"{int(time.time() - age)}.M1P1Q1R0123456789abcdef.host"
         top = block(stem, sender, recipient, host="host", when=0.0, via="push")
-        message = received(top + data, f"{stem},S=1", attempt, None, None)
+        message = received(top + data, f"{stem},S=1", attempt, queue, None)
         return Delivery(message, self.destinations.of(recipient), RetryPolicy())
 
 
@@ -222,6 +227,28 @@ def test_what_is_too_old_is_given_up_with_the_last_words(server: NextServer, sen
     with pytest.raises(DeliveryFailed, match=r"given up after 120.0 hours: .*450 4.7.1 greylisted") as failed:
         sender.send(age=5 * 86400, attempt=5)
     assert (failed.value.status, failed.value.is_expired) == ("4.4.7", True)
+
+
+def test_what_has_waited_for_its_lifetime_for_a_destination_that_is_down_is_given_up_without_an_attempt(
+    server: NextServer, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = create_queue(f"{tmp_path}/home")
+    monkeypatch.setattr(queue_paths, "home_queue", lambda otherwise: home)
+    monkeypatch.setattr(queue_paths, "queue_at", lambda path: home)
+    now = time.time()
+    down = Closures(home, now=lambda: now)
+    for failures in range(5):
+        sender.send(age=6 * 86400, queue=home.path)
+        assert len(server.messages) == failures + 1, "it may be up again"
+        down.close(f"127.0.0.1:{server.port}", "Connection refused (127.0.0.1)")
+        now += 2 * 3600
+    with pytest.raises(
+        DeliveryFailed, match=r"given up after 144.0 hours: .*Connection refused \(127.0.0.1\)"
+    ) as failed:
+        sender.send(age=6 * 86400, queue=home.path)
+    assert (failed.value.status, failed.value.words) == ("4.4.7", "Connection refused (127.0.0.1)")
+    assert len(server.messages) == 5
+    sender.send(age=4 * 86400, queue=home.path)
 
 
 def test_a_refused_connection_is_tried_again(server: NextServer) -> None:

@@ -26,21 +26,34 @@ class DownDestinations:
         layout: Layout,
         now: Callable[[], float],
         lifetime_seconds: float,
+        places: int,
         draw: Callable[[float, float], float],
         system: System,
     ) -> None:
+        """`places`: so many messages may be in flight in the worker."""
         self._closures = Closures(layout, now=now, draw=draw, system=system)
         self._lifetime_seconds = lifetime_seconds
         self._draw = draw
         self._system = system
+        self._places = places
+        self._in_flight: dict[str, int] = {}
+        self._counted = ""
         self._answered: dict[str, float] = {}  # by destination: when it last did, on the boot clock
         self._trial = ""
         self._is_late = False
 
     def beside(self) -> Self:
         other = copy.copy(self)
-        other._trial, other._is_late = "", False
+        other._counted, other._trial, other._is_late = "", "", False
         return other
+
+    def take_place(self, destination: str) -> bool:
+        """Take a place in the worker, unless it has as many as are left: so slow ones leave some to others."""
+        others, left = self._in_flight.get(destination, 0), self._places - sum(self._in_flight.values())
+        if others >= max(left, 1):
+            return False
+        self._counted, self._in_flight[destination] = destination, others + 1
+        return True
 
     def wait(self, destination: str, age_seconds: float) -> float:
         """For how long a message of that age waits; 0 where its destination is open, may be tried, or it is too old."""
@@ -54,11 +67,10 @@ class DownDestinations:
 
     def begin(self, destination: str) -> float:
         """Begin the trial where one is due; returns for how long the message waits if another process tries it."""
-        if self._is_late or self._closures.seconds_closed(destination) is None:
-            return 0.0
-        if not self._closures.begin_trial(destination):
-            return self._closures.seconds_closed(destination) or _AGAIN_SECONDS
-        self._trial = destination
+        if not self._is_late and self._closures.seconds_closed(destination) is not None:
+            if not self._closures.begin_trial(destination):
+                return self._closures.seconds_closed(destination) or _AGAIN_SECONDS
+            self._trial = destination
         return 0.0
 
     def give_up(self) -> None:
@@ -66,6 +78,7 @@ class DownDestinations:
         if self._trial:
             self._closures.give_up_trial(self._trial)
         self._trial, self._is_late = "", False
+        self._count_no_more()
 
     def end(self, destination: str, outcome: Outcome | None) -> float | None:
         """Note what became of a message; for how long it waits if its destination is down. Raises StorageFault's kinds.
@@ -75,6 +88,7 @@ class DownDestinations:
         if self._is_late or outcome is None:
             self.give_up()
             return None
+        self._count_no_more()
         self._trial, now = "", self._system.boottime()
         if not (isinstance(outcome, Deferred) and outcome.is_down):
             if len(self._answered) >= _MOST_KNOWN:
@@ -90,6 +104,12 @@ class DownDestinations:
             wait_ms = events.ms(seconds)
             events.emit("destination.closed", destination=destination, error=outcome.reason, wait_ms=wait_ms)
         return self._spread(seconds)
+
+    def _count_no_more(self) -> None:
+        left = self._in_flight.pop(self._counted, 0) - 1
+        if left > 0:
+            self._in_flight[self._counted] = left
+        self._counted = ""
 
     def _spread(self, seconds: float) -> float:
         return seconds + self._draw(0.0, seconds / _SPREAD)

@@ -67,10 +67,9 @@ class WaitingLine:
         destination is down, until that is tried again.
         """
         limit, number = use.limit, number_of(use.name)
-        if limit.closes:
-            wait = seconds or _LEAST_SECONDS
-            self.join(number, least_seconds=wait, spacing_seconds=0.0)
-            return Postponed(wait, f"{use.destination} is down", limit=number)
+        if limit.closes and seconds is not None:
+            self.join(number, least_seconds=seconds, spacing_seconds=0.0)
+            return Postponed(seconds, f"{use.destination} is down", limit=number)
         if limit.period_seconds is None or seconds is None:
             longest = min(max(age, _FIRST_SECONDS), _LONGEST_SECONDS)
             wait = draw(longest / 2, longest)

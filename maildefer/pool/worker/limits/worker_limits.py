@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self, TypeVar
 
 from maildefer.errors import StorageFault
@@ -25,22 +26,18 @@ from maildefer.pool.scoreboard import Header, QueueWord, Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.conversation_locks import TokenSlots
 from maildefer.pool.worker.limits.down import DownDestinations
+from maildefer.pool.worker.limits.quick_waits import LOOK_SECONDS, Pauses, QuickWaits
 from maildefer.pool.worker.limits.waiting_line import WaitingLine, number_of
 from maildefer.pool.worker.queue_view import QueueView
 
-_QUICK_SECONDS = 0.1  # a slot of a handler that takes less is waited for, for so long
-_LOOK_SECONDS = 0.005
-_SHARE = 4  # a worker may wait for a fifth of its time
-_GUESS_SECONDS = 1.0  # that a handler takes, before it has run here
 _LEAST_SECONDS = 0.5
 _JOIN_SECONDS = 2.0  # that a worker's first messages wait for the lease of `home`, all together
 _HOME_SECONDS = 1.0  # between tries without it
-_MOST_KNOWN = 1000
 _LOOK_AGAIN_SECONDS = 2.0  # for whether a destination is open again
 _PROMOTED_FOR_EACH = 2  # of those that wait for a destination, for each message that it answers
 
+
 T = TypeVar("T")
-Pauses = Generator[float, None, T]  # yields how many seconds to sleep before it goes on
 
 
 class WorkerLimits:
@@ -55,6 +52,7 @@ class WorkerLimits:
         tell_released: Callable[[int], None],
         *,
         lifetime_seconds: float = math.inf,
+        places: int = 1,
         draw: Callable[[float, float], float] = random.uniform,
         system: System = SYSTEM,
     ) -> None:
@@ -67,15 +65,14 @@ class WorkerLimits:
         layout, slots = home.claimer.layout, TokenSlots(board, slot, own)
         self._tokens = Tokens(layout, slots, lease=self._lease, folder="limits", system=system)
         self._rates = RateSlots(layout, now=home.claimer.mount_time, system=system)
-        self._down = DownDestinations(layout, home.claimer.mount_time, lifetime_seconds, draw, system)
+        self._down = DownDestinations(layout, home.claimer.mount_time, lifetime_seconds, places, draw, system)
         self._line = WaitingLine(board, system=system)
         self._taken: list[str] = []
         self._grants: list[RateGrant] = []
         self._ahead: tuple[LimitUse, ...] = ()  # what they were taken for, before the claim
         self._began = 0.0
         self._running: tuple[LimitUse, ...] = ()
-        self._mean_seconds: dict[str, float] = {}  # that handlers took here, by limit
-        self._may_wait_at = 0.0
+        self._waits = QuickWaits(system)
         self._has_joined = False  # whether `home` was served at some time, and so its time is known
         self._wait_until: float | None = None  # for that
 
@@ -149,15 +146,13 @@ class WorkerLimits:
         self._grants.clear()
         self._release_tokens()
         for use in self._running:
+            if use.limit.period_seconds is not None:
+                continue
+            self._waits.note_seconds(use.name, seconds)
             if use.limit.closes:
                 outcome = self._end_at(use, outcome)
-            elif use.limit.period_seconds is None:
-                if len(self._mean_seconds) >= _MOST_KNOWN:
-                    self._mean_seconds.clear()
-                mean = self._mean_seconds.get(use.name, seconds)
-                self._mean_seconds[use.name] = mean + (seconds - mean) / 4
-                if not self._line.is_empty(number := number_of(use.name)):
-                    self._tell_released(number)
+            elif not self._line.is_empty(number := number_of(use.name)):
+                self._tell_released(number)
         self._running = ()
         return outcome
 
@@ -201,7 +196,7 @@ class WorkerLimits:
                 self._wait_until = now + _JOIN_SECONDS
             if self._has_joined or now >= self._wait_until:
                 return False
-            yield _LOOK_SECONDS
+            yield LOOK_SECONDS
         return True
 
     def _without_home(self, use: LimitUse) -> Postponed:
@@ -226,8 +221,14 @@ class WorkerLimits:
         self._board.words[Header.TOKENS] = self._home.index + 1
         try:
             for use in uses:
-                if use.limit.closes and (seconds := self._down.wait(use.destination, self._age(entry))):
+                if not use.limit.closes:
+                    continue
+                if seconds := self._down.wait(use.destination, self._age(entry)):
                     return use, seconds
+                if use.limit.key is not None:
+                    take = partial(self._down.take_place, use.destination)
+                    if not (yield from self._waits.wait_for(use, take, may_wait=waits)):
+                        return use, None
             for use in uses:
                 if use.limit.closes or use.limit.period_seconds is not None:
                     continue
@@ -265,21 +266,12 @@ class WorkerLimits:
             return True
         first = int(self._draw(0, len(slots)))  # workers that begin at the same one get in each other's way
         slots = slots[first:] + slots[:first]
-        began, waited = self._system.boottime(), 0.0
-        while (taken := self._tokens.take_one_of(slots)) is None:
-            if not (waits and self._waits(use, began, waited)):
-                break
-            yield _LOOK_SECONDS
-            waited = self._system.boottime() - began
-        if waited:
-            self._may_wait_at = began + (1 + _SHARE) * waited
-        if taken is not None:
+        may_wait = waits and not self._taken
+        take = partial(self._tokens.take_one_of, slots)
+        taken = yield from self._waits.wait_for(use, take, may_wait=may_wait)
+        if taken:
             self._taken.append(taken)
-        return taken is not None
-
-    def _waits(self, use: LimitUse, began: float, waited: float) -> bool:
-        is_quick = self._mean_seconds.get(use.name, _GUESS_SECONDS) < _QUICK_SECONDS
-        return is_quick and not self._taken and waited < _QUICK_SECONDS and began >= self._may_wait_at
+        return bool(taken)
 
     def _return_all(self) -> None:
         """Return what nothing was started for."""

@@ -58,6 +58,7 @@ class Host:
             slots,
             self.released.append,
             lifetime_seconds=lifetime_seconds,
+            places=4,
             draw=lambda least, most: most,
             system=self.world.system,
         )
@@ -150,6 +151,7 @@ def test_a_slot_of_a_rate_that_is_used_too_late_is_taken_anew(host: Host) -> Non
 
 
 DOWN = LimitUse(Limit(0, key="domain", label="b.example", closes=True), "m.send", "b.example")
+OTHER = LimitUse(Limit(0, key="domain", label="c.example", closes=True), "m.send", "c.example")
 IS_DOWN = Deferred("refused", is_down=True)
 
 
@@ -224,6 +226,25 @@ def test_a_trial_whose_message_gets_no_other_slot_or_never_comes_is_left_to_othe
     host.pass_time(2)
     host.world.pid = 101
     assert second.take_slots([DOWN], None) is None
+
+
+def test_a_destination_has_no_more_than_its_share_of_a_worker_where_there_are_others(host: Host) -> None:
+    first = host.worker(0)
+    second, third = first.beside(), first.beside()
+    assert first.take_slots([DOWN], None) is None
+    assert second.take_slots([DOWN], None) is None
+    assert third.take_slots([OTHER], None) is None, "another destination"
+    third.release_slots(ACKED)
+    host.pass_time(5)  # it is slow, and so not waited for
+    waits = third.take_slots([DOWN], host.key(10))
+    assert waits is not None
+    assert (round(waits.seconds), waits.tried) == (10, False)
+    second.release_slots(ACKED)
+    assert host.released == [number_of(DOWN.name)] * 2
+    assert third.take_slots([DOWN], None) is None
+    alone = LimitUse(Limit(0, label="mail.example:25", closes=True), "m.send")
+    for _ in range(5):
+        assert first.beside().take_slots([alone], None) is None, "there is no other"
 
 
 def test_what_has_waited_for_its_lifetime_goes_on_to_be_given_up_and_opens_nothing(host: Host) -> None:
