@@ -69,6 +69,8 @@ def worker_state(worker: dict[str, Any]) -> object:
     state = worker.get("state")
     if state in ("idle", "busy") and worker.get("gathered"):
         return f"gathers {worker['gathered']}"
+    if blocked := number(worker.get("blocked_seconds")):
+        return f"blocked for {output.duration(blocked)}"
     if state == "handling" and number(worker.get("in_handlers")) > 1:
         return f"handles {worker['in_handlers']}"
     return "waits" if worker.get("waits_for") else state

@@ -133,6 +133,9 @@ class SlotWord:
     MOST_TIMEOUTS: Final = (
         HELD + PLACES + 5
     )  # of the handler, while it has a time limit of its own; see `step`
+    TURNED: Final = (
+        HELD + PLACES + 6
+    )  # when its event loop went on last: boot clock, ns; 0 outside of the loop
     FAILED: Final = HELD + PLACES + 7  # of DEFERRED, those after an exception
     HANDLER_LENGTH: Final = (
         HELD + PLACES + 8

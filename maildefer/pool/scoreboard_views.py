@@ -135,6 +135,7 @@ class SlotView(RecordView):
     handler_length = Word(SlotWord.HANDLER_LENGTH)
     tokens = Word(SlotWord.TOKENS)
     waits_for = Word(SlotWord.WAITS_FOR)
+    turned = Moment(SlotWord.TURNED)
     lines_since = Moment(SlotWord.LINES_SINCE)
     exit_word = Word(SlotWord.EXIT)
     died = Moment(SlotWord.DIED)

@@ -19,6 +19,7 @@ from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView, SlotVie
 
 _SPAN_SECONDS: Final = 10.0
 _LEAST_SECONDS: Final = 1.0
+_BLOCKED_SECONDS: Final = 3.0  # an event loop that goes on says so each second
 _BOOTED: Final = time.time() - boottime()
 
 
@@ -112,6 +113,7 @@ def worker_record(context: PoolContext, slot: int) -> dict[str, Any] | None:
     index = min(child.queue, len(context.queues) - 1)
     in_handlers = board.in_handlers(slot)
     handling = child.deadline != 0 or in_handlers > 0
+    still = boottime() - child.turned if child.turned else 0.0
     return {
         "pid": child.pid,
         "state": "handling" if handling else _named(State, child.state),
@@ -120,6 +122,7 @@ def worker_record(context: PoolContext, slot: int) -> dict[str, Any] | None:
         "entry": board.name(slot) if board.holds(slot) else None,
         "handler": (board.handler(slot) or None) if handling else None,
         "seconds": round(boottime() - child.began, 3) if handling else None,
+        "blocked_seconds": round(still, 3) if still > _BLOCKED_SECONDS else None,
         "gathered": board.gathered(slot),
         "in_handlers": in_handlers,
         "waits_for": child.waits_for or None,

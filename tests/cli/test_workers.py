@@ -14,6 +14,7 @@ from maildefer.cli.status_words import worker_row
         ({"state": "idle", "gathered": 37, "waits_for": None}, "gathers 37"),
         ({"state": "handling", "in_handlers": 37, "gathered": 37}, "handles 37"),
         ({"state": "handling", "gathered": 37, "waits_for": None}, "handling"),
+        ({"state": "handling", "in_handlers": 37, "blocked_seconds": 75.0}, "blocked for 75 s"),
         ({"state": "handling", "gathered": 0, "waits_for": 4711}, "waits"),
     ],
 )

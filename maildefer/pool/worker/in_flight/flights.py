@@ -166,6 +166,7 @@ class Flights:
         """The event loop, made for the first call: 1 MB, which an idle worker has no use for."""
         loop = self._make_loop()
         loop.add_reader(self._waker, self._wake, self._waker)
+        loop.call_soon(self.limits.keep_telling)
         return loop
 
     def has_tasks(self) -> bool:

@@ -11,7 +11,7 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
 from maildefer.maildir.system import boottime
@@ -29,6 +29,8 @@ class LimitedCall(Protocol):
     def cancel(self) -> None: ...
 
 
+_TELL_SECONDS: Final = 1.0
+
 C = TypeVar("C", bound=LimitedCall)
 
 
@@ -36,7 +38,8 @@ class TimeLimits(Generic[C]):
     """The limits of one worker's calls; `is_inside` says whether the loop runs, by a turn."""
 
     def __init__(self, loop: Callable[[], AbstractEventLoop], board: Scoreboard, slot: int) -> None:
-        self._loop, self._words, self._deadline = loop, board.words, board.slot(slot) + SlotWord.DEADLINE
+        self._loop, self._words, base = loop, board.words, board.slot(slot)
+        self._deadline, self._turned = base + SlotWord.DEADLINE, base + SlotWord.TURNED
         self.overdue: list[C] = []  # cancelled, and still there
         # A heap; of a call, only the entry with its present `due` holds.
         self._due: list[tuple[float, int, C]] = []
@@ -66,13 +69,21 @@ class TimeLimits(Generic[C]):
             self.enter()
 
     def enter(self) -> None:
-        self._outside_seconds += boottime() - self._left_at
+        now = boottime()
+        self._outside_seconds += now - self._left_at
         self.is_inside = True
+        self._words[self._turned] = int(now * 1e9)
         self._set_deadline()
 
     def leave(self) -> None:
-        self._words[self._deadline] = 0
+        self._words[self._deadline] = self._words[self._turned] = 0
         self.is_inside, self._left_at = False, boottime()
+
+    def keep_telling(self) -> None:
+        """Say each second that the loop goes on; `status` shows where it does not, as no deadline does for hours."""
+        if self.is_inside:
+            self._words[self._turned] = int(boottime() * 1e9)
+        self._loop().call_later(_TELL_SECONDS, self.keep_telling)
 
     def begin(self, call: C, seconds: float) -> None:
         """Have the call cancelled in so many seconds, and no longer when it was to be before."""

@@ -10,8 +10,10 @@ import pytest
 
 from maildefer.errors import HandlerTimedOut
 from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
-from maildefer.pool.scoreboard import IN_HANDLER, Header, Scoreboard, SlotWord
+from maildefer.pool import status_record
+from maildefer.pool.scoreboard import IN_HANDLER, Header, ProcessKind, Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.status_record import worker_record
 from maildefer.pool.worker.claim_slots import GatheredSlots
 from maildefer.pool.worker.in_flight import flights, time_limits
 from maildefer.pool.worker.in_flight.company import Company
@@ -419,3 +421,42 @@ def test_a_call_whose_coroutine_something_closes_or_runs_to_its_end_ends_once(wo
     worker.turn()
     assert sorted(type(end).__name__ for end in worker.ends) == ["CancelledError", "ValueError"]
     assert worker.marked() == 0
+
+
+def test_a_loop_that_a_handler_blocks_is_shown_with_that_handler_and_not_once_it_goes_on(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> tuple[object, object]:
+        record = worker_record(shared, 0)
+        assert record is not None
+        return record["handler"], record["blocked_seconds"]
+
+    async def block() -> None:
+        seen.append(told())
+        worker.now += 4.0
+        seen.append(told())
+
+    seen: list[tuple[object, object]] = []
+    shared: Any = SimpleNamespace(board=worker.board, queues=[SimpleNamespace(name="q")])
+    monkeypatch.setattr(status_record, "boottime", lambda: worker.now)
+    worker.board.words[worker.base + SlotWord.KIND] = ProcessKind.WORKER
+    worker.begin(limited(3600.0, block))
+    worker.begin(hang)
+    worker.flights.turn(5.0)
+    assert seen == [("m.F", None), ("m.F", 4.0)]
+    assert told()[1] is None
+    worker.now += 4.0
+    assert told()[1] is None  # outside of the loop, as on a slow mount, no handler blocks it
+
+
+def test_a_loop_that_goes_on_says_so_each_second(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wait(flight: Flight) -> None:
+        await asyncio.sleep(0.001)
+        worker.now += 4.0
+        while worker.board.words[worker.base + SlotWord.TURNED] != worker.now * 1e9:
+            await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(time_limits, "_TELL_SECONDS", 0.001)
+    worker.begin(wait)
+    worker.flights.turn(5.0)
+    assert len(worker.ends) == 1
