@@ -2,7 +2,7 @@
 
 Executed as `python -m maildefer.monitoring` by a supervisor, or by a front end without one. It asks its starter through
 the status socket, as `maildefer probe` does, and looks at the queues in children with a time limit, so that it answers
-whatever a mount does. It writes to nothing.
+whatever a mount does. It stores nothing.
 
     options      its command line
     endpoints    `/live`, `/ready` and `/metrics`

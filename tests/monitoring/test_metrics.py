@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ from maildefer.control.queue_status import read_queue_status
 from maildefer.host.bounded_call import TimedOut
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Planned, Pusher
+from maildefer.maildir.upkeep.closures import Closures
+from maildefer.monitoring import looks
 from maildefer.monitoring.looks import Found
 from maildefer.monitoring.metrics import exposition
 from tests.support.front_end import ROOT
@@ -146,6 +149,17 @@ def test_entries_are_counted_by_what_becomes_of_them(layout: Layout):
     }  # fmt: skip
     assert found['queue_counted{queue="run/queue"}'] == 1
     assert 0 <= found['queue_oldest_seconds{queue="run/queue"}'] < 3600
+
+
+def test_destinations_that_are_down_are_told_by_name_as_far_as_there_are_few(layout: Layout):
+    closures = Closures(layout, now=time.time)
+    for number in range(60):
+        closures.close(f"mx{number:02}.example", "450 no")
+    found = metrics(queue=looks._count(layout.path))
+    assert found["destinations_down"] == 60
+    names = [name for name in found if name.startswith("destination_down_seconds")]
+    assert len(names) == 50
+    assert 0 <= found['destination_down_seconds{destination="mx07.example"}'] < 3600
 
 
 def test_a_queue_that_does_not_answer_is_told_of_and_has_no_counts():
