@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -145,13 +145,10 @@ def _domain(one: FoundEntry) -> str:
 
 
 def _facts(name: str, waiting: _DestinationEntries, down: ClosureRecord | None) -> dict[str, object]:
+    facts = {"destination": name, "waiting": waiting.entries, "oldest": waiting.oldest}
     if down is None:
-        due = min(waiting.due, default=None)
-        return {"destination": name, "waiting": waiting.entries, "oldest": waiting.oldest, "next": due}
-    return {
-        "destination": name,
-        "waiting": waiting.entries,
-        "oldest": waiting.oldest,
+        return facts | {"next": min(waiting.due, default=None)}
+    return facts | {
         "next": down.closure.due_seconds,
         "down_since": down.since_seconds,
         "failures": down.closure.failures,
@@ -160,25 +157,12 @@ def _facts(name: str, waiting: _DestinationEntries, down: ClosureRecord | None) 
     }
 
 
-def _row(facts: dict[str, object]) -> tuple[object, ...]:
-    now = time.time()
-
-    def ago(given: object) -> str:
-        return output.duration(now - given) if isinstance(given, int | float) else "-"
-
-    state, due = "up", facts["next"]
-    following = f"in {output.duration(due - now)}" if isinstance(due, int | float) and due > now else "-"
+def _row(facts: Mapping[str, Any]) -> tuple[object, ...]:
+    now, due, state = time.time(), facts["next"], "up"
+    following = f"in {output.duration(due - now)}" if due is not None and due > now else "-"
     if "down_since" in facts:
-        state = f"down for {ago(facts['down_since'])}"
-        if facts["is_tried"]:
-            following = "now"
-        elif following == "-":
-            following = "with the next message"
-    return (
-        facts["destination"],
-        facts["waiting"],
-        ago(facts["oldest"]),
-        state,
-        following,
-        facts.get("last_words") or "-",
-    )
+        state = f"down for {output.duration(now - facts['down_since'])}"
+        following = "now" if facts["is_tried"] else following if following != "-" else "with the next message"
+    oldest = "-" if facts["oldest"] is None else output.duration(now - facts["oldest"])
+    words = facts.get("last_words") or "-"
+    return facts["destination"], facts["waiting"], oldest, state, following, words

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import smtplib
 import socket
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -21,6 +21,7 @@ from maildefer.maildir.names import pushed_at
 from maildefer.maildir.upkeep.closures import LAST_FAILURES, Closures
 from maildefer.message.dsn.asked import passed_on
 from maildefer.message.envelope import date, encode_address
+from maildefer.message.outgoing.connection import opened
 from maildefer.message.outgoing.refusals import ServerReply, is_final
 from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
 from maildefer.message.outgoing.wire_message import wire_bytes
@@ -42,6 +43,7 @@ class Delivery:
         self._sender: str = envelope.sender if envelope is not None else message.From
         self._destination = destination.name
         self._relay = destination.relay
+        self._thread = 0  # in which it is sent
         self._must_be_addresses()
         self._delivery = SmtpDelivery(
             destination.relay, self._sender, _traced(message), passed_on(message, self._sender)
@@ -49,6 +51,7 @@ class Delivery:
 
     def send(self) -> None:
         """Send it. Raises DeliveryFailed for good, and Defer, or its DestinationDown, where it is to be tried again."""
+        self._thread = threading.get_ident()
         self._must_have_time_left()
         recipient, delivery = self._recipient, self._delivery
         if queue_paths.redirect is not None:  # in tests, it goes to the queue of what was sent
@@ -71,8 +74,8 @@ class Delivery:
 
     def abort(self) -> None:
         """Break the connection, so that the thread ends."""
-        connection: smtplib.SMTP | None = self._delivery.connection
-        sock = None if connection is None else connection.sock
+        connection = self._delivery.connection
+        sock = opened.get(self._thread) if connection is None else connection.sock
         with suppress(OSError):
             if sock is not None:
                 sock.shutdown(socket.SHUT_RDWR)

@@ -189,12 +189,7 @@ class Closures:
 
     def record(self, name: str) -> ClosureRecord | None:
         """What is told of that one; None where it is open. Raises StorageFault's kinds."""
-        try:
-            self._list()
-        except OSError as fault:
-            raise_named(self._path, fault)
-        closure = self._seen.get(hash_of(name))
-        return None if closure is None else self._read(closure, self._now())
+        return next((one for one in self.records() if one.closure.hash == hash_of(name)), None)
 
     def _renamed(self, closure: Closure, *, is_tried: bool, seconds: float) -> bool:
         system, began = self._system, self._system.boottime()

@@ -8,8 +8,10 @@ from __future__ import annotations
 import select
 import smtplib
 import socket
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 from maildefer.message.outgoing.refusals import ServerReply
 
@@ -18,6 +20,9 @@ _MOST_LINES: Final = 200  # of one reply
 _MOST_BYTES: Final = 8192  # of one line of it
 _GO_AHEAD: Final = 354
 _CLOSING: Final = 421
+
+opened: Final[WeakValueDictionary[int, socket.socket]] = WeakValueDictionary()
+"""By thread, the socket that it has opened last, for who breaks off what it waits for."""
 
 if TYPE_CHECKING:
     _Base = smtplib.SMTP
@@ -46,6 +51,7 @@ class KeptConnection(_Base):
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         made: socket.socket = super()._get_socket(host, port, min(timeout, CONNECT_SECONDS))  # type: ignore[misc]
         made.settimeout(timeout)
+        opened[threading.get_ident()] = made
         return made
 
     def getreply(self) -> ServerReply:

@@ -85,7 +85,7 @@ class SmtpDelivery:
 
     def _send_by_one(self, host: str, recipients: list[str]) -> list[Exception]:
         """Send over one connection; returns the errors."""
-        self.asked = host
+        self.asked, self.connection = host, None
         try:
             self.connection = connection = self._connector.open_connection(host)
         except (

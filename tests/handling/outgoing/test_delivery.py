@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -273,13 +275,25 @@ def test_lmtp_goes_to_its_server(server: NextServer) -> None:
     assert server.copies("bob@b.example") == 1
 
 
-def test_a_message_that_is_broken_off_ends_its_thread(server: NextServer, sender: Sender) -> None:
-    sender.send()
-    delivery = sender.delivery()
-    server.replies["RCPT"] = "450 4.7.1 later"
-    with pytest.raises(Defer):
-        delivery.send()
-    delivery.abort()
+@pytest.mark.parametrize("silent_at", ["the greeting", "MAIL"])
+def test_a_message_that_is_broken_off_ends_its_thread(silent_at: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sender = Sender(next_server.NextServer(silent.getsockname()[1]))
+        delivery = sender.delivery()
+        with ThreadPoolExecutor(1) as threads:
+            sent = threads.submit(delivery.send)
+            client, _ = silent.accept()
+            if silent_at != "the greeting":
+                client.sendall(b"220 hello\r\n250 hello\r\n")
+                while not client.recv(4096).startswith(b"MAIL"):
+                    pass
+            deadline = time.monotonic() + 20
+            while not sent.done() and time.monotonic() < deadline:
+                delivery.abort()
+                time.sleep(0.001)
+            with pytest.raises(Defer):
+                sent.result()
+        client.close()
 
 
 def test_by_mx_all_hosts_of_the_domain_are_tried_in_their_order(server: NextServer) -> None:
