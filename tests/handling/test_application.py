@@ -435,6 +435,22 @@ def test_relay_config_becomes_a_relay_before_handlers_are_imported(project: Writ
     assert (relay.hostname, relay.port) == ("localhost", 8825)
 
 
+def test_a_relay_puts_messages_into_a_queue_of_the_settings_only(project: Write) -> None:
+    queues = CAPTURES + 'queues = {"run/queue": ["app.posting"], "run/outgoing": []}\n'
+    project("posting.py", HANDLER)
+    project("settings.py", queues + 'relay_config = {"queue": "run/outgoing"}\n')
+    Application.load()
+    assert sys.modules["app.settings"].relay.queue == "run/outgoing"
+
+
+@pytest.mark.parametrize("queue", ['"run/outgiong"', "3", "[]"])
+def test_a_queue_for_mail_that_nobody_serves_is_an_error_at_load(project: Write, queue: str) -> None:
+    project("posting.py", HANDLER)
+    path = project("settings.py", f'relay_config = {{"queue": {queue}}}\n' + TWO_QUEUES)
+    with pytest.raises(ConfigurationError, match=rf"{path}:1: relay_config: .*maildefer.handlers.outgoing"):
+        Application.load()
+
+
 def test_a_relay_of_the_settings_own_stays(project: Write) -> None:
     project("settings.py", TWO_QUEUES + 'relay_config = {"port": 8825}\nrelay = "mine"\n')
     Application.load()

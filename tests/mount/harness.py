@@ -54,6 +54,7 @@ class Crew:
     pools: list[Job] = field(default_factory=list)
     feeders: list[Job] = field(default_factory=list)
     settings: str = ""  # the application's module, where it is not the usual one
+    more_queues: tuple[str, ...] = ()  # that it has
 
     def python(self, guest: Guest, *argv: str, user: int = 0, group: int = 0) -> Job:
         """Start Python in the application's directory, with this checkout, as root or as another user."""
@@ -78,10 +79,12 @@ class Crew:
         self.make_queue()
         for guest in self.bed.clients:
             self.start_pool(guest)
-        eventually(lambda: self.count("lease.joined") == len(self.bed.clients), "all pools join", 60)
+        leases = len(self.bed.clients) * (1 + len(self.more_queues))
+        eventually(lambda: self.count("lease.joined") == leases, "all pools join", 60)
 
     def make_queue(self) -> None:
-        made = self.python(self.bed.clients[0], "make.py", str(BEAT_SECONDS), str(TTL_SECONDS))
+        seconds = str(BEAT_SECONDS), str(TTL_SECONDS)
+        made = self.python(self.bed.clients[0], "make.py", *seconds, *self.more_queues)
         assert made.wait(60) == 0, made.err.read_text()
 
     def start_pool(self, guest: Guest) -> Job:

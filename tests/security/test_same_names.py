@@ -244,6 +244,25 @@ def test_what_keepers_take_back_replaces_nothing(queue: Layout, max_crashes: int
 
 
 @pytest.mark.invariant(2)
+@pytest.mark.parametrize("outputs", ["o=0123456789", "o=0123456789h"])
+def test_what_copies_the_outputs_of_another_replaces_nothing_and_publishes_only_what_is_committed(
+    queue: Layout, outputs: str
+) -> None:
+    """The front end sees the names of what waits, and so the token under which a handler's outputs are committed."""
+    key = pushed(queue)
+    name = f"{key},{outputs},a=1,n=1"
+    as_user(WORKERS, GROUP, lambda: os.rename(f"{queue.new}/{key}", f"{queue.new}/{name}"))
+    settled(queue, lambda claim: None)  # their workers die
+    planted(queue, name)
+    settled(queue, lambda claim: None)
+    as_user(WORKERS, GROUP, lambda: keeper(queue, max_crashes=9).scan())
+    assert contents(queue) == [EVIL, VICTIM]
+    assert {EntryName.parse(entry).outputs for entry in os.listdir(queue.new)} == {outputs[2:]}
+    settled(queue, lambda claim: claim.postpone(5))
+    assert contents(queue) == [EVIL, VICTIM]
+
+
+@pytest.mark.invariant(2)
 def test_what_a_mail_reader_has_moved_replaces_nothing_as_it_comes_back(queue: Layout) -> None:
     key = pushed(queue)
     planted(queue, f"{key}:2,T")

@@ -411,6 +411,17 @@ def test_the_commit_is_synced_before_another_publishes_it(
     assert any("/outbox/" in path for path in asked)
 
 
+def test_what_a_strangers_name_says_is_done_publishes_nothing_of_others(
+    sent: tuple[Claim, Outputs], claimer: Claimer, outboxes: Outboxes, layout: Layout, other: Layout
+) -> None:
+    """It can name no token that is not committed, since it sees only what waits."""
+    claim = claimer.claim(put(layout.new, "1.x,o=0123456789,n=1"))
+    assert claim is not None
+    outboxes.finish(claim)
+    claim.ack()
+    assert (bodies(other.new), len(outbox(other))) == ([], 1)
+
+
 def test_what_another_has_published_is_synced_before_the_entry_ends(
     sent: tuple[Claim, Outputs], outboxes: Outboxes, world: World, other: Layout
 ) -> None:

@@ -1,7 +1,5 @@
-"""An outgoing queue, and by the recipient's domain the servers that a test has started."""
+"""Handlers that send, and what becomes of what they send; workers may die often."""
 
-import json
-import os
-
-queues = {"run/outgoing": ["maildefer.handlers.outgoing"]}
-outgoing_config = json.loads(os.environ["OUTGOING"])
+queues = {"run/queue": ["workers.front"], "run/outgoing": ["workers.out"]}
+relay_config = {"queue": "run/outgoing"}
+max_crashes = 50
