@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,14 @@ class KeptRelay(Relay):
 
                 self._connections = KeptConnections(idle_seconds=self._idle_seconds)
             return self._connections
+
+    def relay_hosts(self, To: str) -> list[str]:
+        """As a `Relay`, but what the DNS has said is kept for as long as it says."""
+        hosts = super().relay_hosts(To)
+        dns: Any = sys.modules.get("dns.resolver")  # an extra, and loaded at the first look-up
+        if dns is not None and (resolver := dns.get_default_resolver()).cache is None:
+            resolver.cache = dns.LRUCache()
+        return hosts
 
     def open_connection(self, hostname: str) -> smtplib.SMTP:
         """A kept connection, or a new one."""

@@ -50,17 +50,8 @@ class Sender:
         given = {"host": "127.0.0.1", "port": server.port, **config}
         self.destinations = Destinations({key: value for key, value in given.items() if value != ""})
 
-    def send(
-        self,
-        recipient: str = "bob@b.example",
-        *,
-        sender: str = "s@x",
-        data: bytes = BODY,
-        age: float = 0.0,
-        attempt: int = 1,
-        queue: str | None = None,
-    ) -> None:
-        self.delivery(recipient, sender=sender, data=data, age=age, attempt=attempt, queue=queue).send()
+    def send(self, recipient: str = "bob@b.example", **given: Any) -> None:
+        self.delivery(recipient, **given).send()
 
     def delivery(
         self,
@@ -324,6 +315,16 @@ def test_by_mx_all_hosts_of_the_domain_are_tried_in_their_order(server: NextServ
                 by_mx.send(address)
         with pytest.raises(Defer, match="SERVFAIL"):
             by_mx.send("a@broken.example")
+
+
+def test_what_the_dns_has_said_is_kept(server: NextServer) -> None:
+    with dns_server.answering({"b.example MX": ["10 localhost."]}) as records:
+        by_mx = Sender(server, host=None)
+        by_mx.send()
+        by_mx.send()
+        records["b.example MX"] = ["SERVFAIL"]
+        by_mx.send()
+    assert len(server.messages) == 3
 
 
 def test_an_mx_that_is_ourselves_is_final(server: NextServer) -> None:
