@@ -71,6 +71,9 @@ class Reject(Exception):
     Of a long reason the beginning is kept; bytes are taken for UTF-8.
     """
 
+    is_untried = False
+    """Whether its destination was not asked, so that nothing is known of that."""
+
     def __init__(self, reason: str | None = None) -> None:
         self.reason = _reason_text(reason, "rejected by the handler")
         super().__init__(self.reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -26,6 +27,7 @@ from maildefer.message.outgoing.refusals import ServerReply, is_final
 from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
 from maildefer.message.outgoing.wire_message import wire_bytes
 
+_STEM = re.compile(r"[!-:=?-~]+").fullmatch
 _BAD_ADDRESS = 553
 _DOWN = 0  # the code of what no server has said
 _CLOCKS_DIFFER_SECONDS = 86400.0  # this host's clock only saves a look at the mount's
@@ -121,6 +123,7 @@ class Delivery:
 
 def _traced(message: Any) -> bytes:
     """The message as it goes out, below a Received line of ours, by which a mail loop is found (RFC 5321, 4.4)."""
-    identity = f" id {message.key.partition(',')[0]}" if message.key else ""
+    stem = (message.key or "").partition(",")[0]  # of another writer's file, it may be anything
+    identity = f" id {stem}" if _STEM(stem) else ""
     line = f"Received: by {os.uname().nodename} (maildefer){identity}; {date(time.time())}\r\n"
     return line.encode("utf-8", "backslashreplace") + wire_bytes(message)

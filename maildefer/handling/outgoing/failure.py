@@ -24,6 +24,7 @@ class DeliveryFailed(Reject):
     ) -> None:
         self.recipient = recipient
         self.server = server
+        self.is_untried = not server
         self.code = reply[0]
         self.words = text_of(reply[1])
         self.is_expired = expired_seconds is not None

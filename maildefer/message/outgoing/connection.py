@@ -56,8 +56,10 @@ class KeptConnection(_Base):
 
     def getreply(self) -> ServerReply:
         """Read one reply, of limited length; a code of -1 is no SMTP."""
+        if self.sock is None:
+            raise smtplib.SMTPServerDisconnected("the connection is closed")
         if self.file is None:
-            self.file = self.sock.makefile("rb")  # type: ignore[union-attr]
+            self.file = self.sock.makefile("rb")
         texts: list[bytes] = []
         while len(texts) < _MOST_LINES:
             try:
@@ -116,7 +118,7 @@ class KeptConnection(_Base):
         if not has_taker:
             if (
                 by_data[0] == _GO_AHEAD
-            ):  # RFC 2920 has a lone dot here, which such a server may take for a message
+            ):  # for a lone dot (RFC 2920), which such a server may take for a message
                 self.close()
             if not _is_good(by_sender):
                 raise self._begun_anew(by_sender, smtplib.SMTPSenderRefused(*by_sender, from_addr))

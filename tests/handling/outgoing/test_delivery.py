@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
@@ -211,6 +212,19 @@ def test_an_address_that_would_be_a_command_of_its_own_is_final(
         Delivery(message, sender.destinations.of(address), RetryPolicy()).send()
     assert failed.value.status == "5.1.3"
     assert server.lines == []
+
+
+@pytest.mark.parametrize("key", ["x\r\nBcc: y", "x y", "\udcff", "", None])
+def test_a_key_that_another_program_chose_forges_no_field(
+    server: NextServer, sender: Sender, key: str | None
+) -> None:
+    message = MailRequest(None, "s@x", "bob@b.example", BODY)
+    message.key = key
+    Delivery(message, sender.destinations.of("bob@b.example"), RetryPolicy()).send()
+    [(_, _, data)] = server.messages
+    received_line, rest = data.split(b"\r\n", 1)
+    assert re.fullmatch(rb"Received: by \S+ \(maildefer\); [^\r\n]+", received_line)
+    assert rest.startswith(b"From: s@x\r\n")
 
 
 def test_what_is_too_old_is_given_up_with_the_last_words(server: NextServer, sender: Sender) -> None:

@@ -59,11 +59,11 @@ class DownDestinations:
         """For how long a message of that age waits; 0 where its destination is open, may be tried, or it is too old."""
         self._is_late = False
         seconds = self._closures.seconds_closed(destination)
-        if not seconds:
+        if seconds is None:
             return 0.0
         failures = self._closures.failures(destination)
         self._is_late = age_seconds >= self._lifetime_seconds and failures >= LAST_FAILURES
-        return 0.0 if self._is_late else self._spread(seconds)
+        return self._spread(seconds) if seconds and not self._is_late else 0.0
 
     def begin(self, destination: str) -> float:
         """Begin the trial where one is due; returns for how long the message waits if another process tries it."""
@@ -85,7 +85,7 @@ class DownDestinations:
 
         A destination that has answered is open: whatever it said.
         """
-        if self._is_late or outcome is None:
+        if self._is_late or outcome is None or getattr(getattr(outcome, "fault", None), "is_untried", False):
             self.give_up()
             return None
         self._count_no_more()

@@ -15,7 +15,7 @@ import pytest
 from maildefer import events
 from maildefer.errors import StorageFault
 from maildefer.handling.limits.limit import Limit, LimitUse, in_a_period
-from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed
+from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed, Reject
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.tokens import slots_of
@@ -228,6 +228,22 @@ def test_a_trial_whose_message_gets_no_other_slot_or_never_comes_is_left_to_othe
     assert second.take_slots([DOWN], None) is None
 
 
+class Untried(Reject):
+    is_untried = True
+
+
+def test_a_message_that_was_given_up_untried_opens_nothing_and_leaves_the_trial_to_others(host: Host) -> None:
+    first, second = host.worker(0), host.worker(1)
+    first.take_slots([DOWN], None)
+    first.release_slots(IS_DOWN)
+    host.pass_time(70)
+    assert first.take_slots([DOWN], None) is None
+    first.release_slots(Buried("no address", fault=Untried("no address")))
+    assert os.listdir(f"{host.layout.control}/closed") != []
+    assert second.take_slots([DOWN], None) is None
+    assert first.take_slots([DOWN], None) is not None, "the other one tries it"
+
+
 def test_a_destination_has_no_more_than_its_share_of_a_worker_where_there_are_others(host: Host) -> None:
     first = host.worker(0)
     second, third = first.beside(), first.beside()
@@ -263,6 +279,10 @@ def test_what_has_waited_for_its_lifetime_goes_on_to_be_given_up_and_opens_nothi
     assert worker.take_ahead([DOWN], name=host.key(7200)) is None
     worker.release_ahead()
     assert worker.take_ahead([DOWN], name=host.key(1800)) == 2.0
+    host.pass_time(7200)
+    assert worker.take_slots([DOWN], host.key(7200)) is None
+    worker.release_slots(given_up)
+    assert os.listdir(f"{host.layout.control}/closed") != [], "though it was due"
 
 
 def start(worker: WorkerLimits, use: LimitUse = RATE) -> bool:
