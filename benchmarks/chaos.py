@@ -21,7 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -31,13 +31,19 @@ from benchmarks import filesystem, processes
 from benchmarks.chaos_faults import Faults
 from benchmarks.chaos_loads import PushLoad, RequestLoad
 from benchmarks.chaos_means import MeansFacts
+from benchmarks.chaos_sending import SendingFacts
 from benchmarks.chaos_verdict import Facts, Verdict, judge
 from benchmarks.mail_load import Door, MailLoad
 from benchmarks.places import APPLICATIONS, Unavailable
 from maildefer.control.audit import audit
+from maildefer.maildir import scan
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.operator.entries import list_entries, requeue
+from maildefer.maildir.reasons import read_reason
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import TTL_SECONDS, Project, eventually
+from tests.support import next_server
 
 HOSTS = ("a", "b")
 WORKERS = 4  # on each
@@ -99,14 +105,19 @@ class Chaos:
     def __init__(self, directory: Path, messages: int, seconds: float, seed: int) -> None:
         self._messages, self._seconds = messages, seconds
         self._project = Project(
-            directory, APPLICATIONS / "chaos", queues=("run/queue", "run/ticks"), journal=True
+            directory, APPLICATIONS / "chaos", queues=("run/queue", "run/ticks", "run/outgoing"), journal=True
         )
+        self._context = ExitStack()
+        self._next_server = self._context.enter_context(next_server.running())
         (directory / "journal").mkdir()
         token_file = directory / "tokens"
         token_file.touch(0o600)
         token_file.write_text(f"{TOKEN}\n")
         handler_seconds = seconds * BUSY * len(HOSTS) * WORKERS / messages
-        environ = {"CHAOS_HANDLER_SECONDS": f"{handler_seconds:.6f}"}
+        environ = {
+            "CHAOS_HANDLER_SECONDS": f"{handler_seconds:.6f}",
+            "CHAOS_NEXT_PORT": str(self._next_server.port),
+        }
         self._pools = [
             Pool(self._project, host=host, workers=WORKERS, environ=environ, intake=True) for host in HOSTS
         ]
@@ -126,6 +137,7 @@ class Chaos:
         self._pushes = PushLoad(self._project, messages - by_mail * CONNECTIONS, seconds * PUSHING)
         self._loads: list[PushLoad | RequestLoad | MailLoad] = [self._pushes, self._requests, *self._mail]
         self._halt = threading.Event()
+        self._requeued = 0
 
     def run(self, progress: bool) -> Verdict:
         began = time.monotonic()
@@ -165,6 +177,7 @@ class Chaos:
         for pool in self._pools:
             if pool.process is not None and pool.process.poll() is None:
                 pool.kill_tree()
+        self._context.close()
 
     def _door(self, number: int) -> int | None:
         """Each sender has one host's front end; it hears where that listens now."""
@@ -197,6 +210,7 @@ class Chaos:
         """Let the pools finish in peace: whatever still lies about afterwards is left over."""
         for pool in self._pools:
             pool.await_ready()
+        self._requeue(self._project.layouts["run/outgoing"])
         try:
             eventually(self._project.is_empty, "all is handled", REST_SECONDS)
             eventually(
@@ -228,6 +242,7 @@ class Chaos:
                 },
                 thawed=self._faults.thawed,
             ),
+            sending=self._sending(),
             doubtful=sum(load.told.doubtful for load in self._mail),
             survivors=survivors,
             acked=[event["key"] for event in events if event.get("outcome") == "acked"],
@@ -246,6 +261,25 @@ class Chaos:
             exit_codes=codes,
             seconds=seconds,
         )
+
+    def _sending(self) -> SendingFacts:
+        outgoing = self._project.layouts["run/outgoing"]
+        taken = [one.lower() for _, recipients, _ in self._next_server.messages for one in recipients]
+        return SendingFacts(
+            keys=self._pushes.sending,
+            copies=Counter(taken),
+            requeued=self._requeued,
+            buried=[read_reason(outgoing, found.entry) for found in list_entries(outgoing, "dead")],
+            left=sum(scan.count(path) for path in (outgoing.new, outgoing.cur, outgoing.later_new)),
+            suspects=audit([outgoing.path], timeout_seconds=10).suspects,
+        )
+
+    def _requeue(self, queue: Layout) -> None:
+        """Have what has met with too many deaths tried once more."""
+        for found in list(list_entries(queue, "dead")):
+            if read_reason(queue, found.entry).get("error") == "crash limit":
+                requeue(queue, found)
+                self._requeued += 1
 
 
 def _events(log_path: Path) -> Iterator[dict[str, Any]]:

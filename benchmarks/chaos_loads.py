@@ -15,6 +15,9 @@ from benchmarks.mail_load import Door
 from tests.lifecycle.project import Project
 
 BATCH = 25  # messages pushed with one directory sync
+SENDING = (
+    10  # in a batch of those that send: each is three deliveries more, whose code a fresh worker has to load
+)
 LATER = ("chaos", 3.0, "normal")  # pushed for so many seconds later
 KINDS = (  # of batches, in turn: recipient, seconds, priority
     ("chaos", None, "normal"),
@@ -28,6 +31,7 @@ KINDS = (  # of batches, in turn: recipient, seconds, priority
     ("chaos", None, "low"),
     ("exclusive", None, "normal"),
     ("once", None, "normal"),
+    ("sending", None, "normal"),
     LATER,
     ("rated-a", None, "normal"),
     ("chaos", None, "normal"),
@@ -49,6 +53,7 @@ class PushLoad:
     def __init__(self, project: Project, count: int, seconds: float) -> None:
         self.keys: list[str] = []
         self.unique: list[UniquePush] = []
+        self.sending: list[str] = []  # keys of messages that send
         self._project = project
         self._count = count
         self._pause = seconds * BATCH / count
@@ -68,7 +73,10 @@ class PushLoad:
             if what == "unique":
                 self._push_uniquely(count)
             else:
-                self.keys += self._project.push(what, count, after=after, priority=priority)
+                count = min(count, SENDING) if what == "sending" else count
+                keys = self._project.push(what, count, after=after, priority=priority)
+                self.keys += keys
+                self.sending += keys if what == "sending" else []
 
     def _push_uniquely(self, count: int) -> None:
         for number in range(count):

@@ -37,6 +37,14 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """A delivery of an entry of the outgoing queue was begun."""
+
+    recipient: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
     """The notes of one process, in order."""
 
@@ -54,6 +62,11 @@ class Journal:
     handlers of some may have ended, and their acks not."""
     in_hand: Sequence[str]
     """Of these, the keys whose handlers had not ended."""
+    raised: Sequence[str] = ()
+    """Keys whose handlers raised on purpose: they are handled again."""
+    sends: Sequence[Send] = ()
+    last_sent: Sequence[str] = ()
+    """The recipients to whom it began to send since it had none in hand, as `last`."""
 
 
 def read(path: Path) -> Journal:
@@ -67,6 +80,10 @@ def read(path: Path) -> Journal:
     done: list[tuple[str, float]] = []
     last: list[str] = []
     in_hand: Counter[str] = Counter()
+    raised: list[str] = []
+    sends: list[Send] = []
+    last_sent: list[str] = []
+    sending: Counter[str] = Counter()
     for line in path.read_text().splitlines(keepends=True):
         match line.split() if line.endswith("\n") else []:
             case ["start", key, *more]:
@@ -79,6 +96,15 @@ def read(path: Path) -> Journal:
                 in_hand[key] -= 1
             case ["failed", key, *_]:
                 in_hand[key] -= 1
+            case ["raised", key, *_]:
+                in_hand[key] -= 1
+                raised.append(key)
+            case ["sending", recipient, _, key]:
+                sends.append(Send(recipient=recipient, key=key))
+                last_sent = [*(last_sent if sending.total() else ()), recipient]
+                sending[recipient] += 1
+            case ["sent" | "unsent", recipient, _]:
+                sending[recipient] -= 1
             case ["effect", key, at, which]:
                 effects.append(Effect(key=key, at=float(at), is_first=which == "first"))
             case ["done", key, at]:
@@ -100,4 +126,7 @@ def read(path: Path) -> Journal:
         done=done,
         last=last,
         in_hand=list((+in_hand).elements()),
+        raised=raised,
+        sends=sends,
+        last_sent=last_sent,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.chaos_means import MeansFacts, judge_means
 from benchmarks.chaos_notes import read
+from benchmarks.chaos_sending import SendingFacts, judge_sending
 from maildefer.control.audit import AuditReport
 from maildefer.maildir import scan
 from maildefer.maildir.reasons import read_reason
@@ -35,6 +36,7 @@ class Facts:
     audited: AuditReport | None = None
     instants: Sequence[int] = ()  # of the periodic task, as the log has them
     means: MeansFacts = field(default_factory=MeansFacts)
+    sending: SendingFacts = field(default_factory=SendingFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ def judge(facts: Facts) -> Verdict:
     dead_ones = [journal for journal in journals if journal.began < facts.survivors.get(journal.pid, 1e12)]
     died_handling = Counter(key for journal in dead_ones for key in journal.in_hand)
     last = Counter(key for journal in dead_ones for key in journal.last)
-    extra = {key: count - 1 for key, count in starts.items() if count > 1}
+    raised = Counter(key for journal in journals for key in journal.raised)
+    extra = {key: more for key, count in starts.items() if (more := count - 1 - raised[key]) > 0}
     # After its handler's end and before the ack's reply a message is in a worker's hands as well.
     died_settling = sum(
         min(count, last[key]) - min(count, died_handling[key]) for key, count in extra.items()
@@ -122,8 +125,9 @@ def judge(facts: Facts) -> Verdict:
         (not any(facts.exit_codes), f"a supervisor ended with {facts.exit_codes}"),
     ]
     means_rows, means_checks = judge_means(facts.means, journals, dead)
-    rows += means_rows
-    checks += means_checks
+    sending_rows, sending_checks = judge_sending(facts.sending, journals, dead_ones, dead, facts.lost_claims)
+    rows += means_rows + sending_rows
+    checks += means_checks + sending_checks
     if facts.audited is not None:
         audit_rows, audit_checks = _audited(facts.audited, len(pushed), facts.doubtful)
         rows += audit_rows

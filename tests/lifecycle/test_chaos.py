@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import chaos
 from benchmarks.chaos_means import Answer, MeansFacts, UniquePush
+from benchmarks.chaos_sending import SendingFacts, recipients_of
 from benchmarks.chaos_verdict import Facts, judge
 from benchmarks.places import APPLICATIONS
 from maildefer.control.audit import audit
@@ -282,3 +283,66 @@ def test_an_effect_that_happens_again_is_seen(
 def test_a_handler_that_fails_has_nothing_in_hand(project: Project) -> None:
     found = violations(project, ["a", "b"], "start a, failed a, start b, end b", "start a, end a", survivor=2)
     assert any("though no worker died on it: ['a']" in text for text in found)
+
+
+TO = list(recipients_of("a.M1,S=5"))
+ONCE_EACH = dict.fromkeys(TO, 1)
+SENT, AGAIN = f"sending {TO[0]} 1 k, sent {TO[0]} 2", f"sending {TO[0]} 3 k, sent {TO[0]} 4"
+
+
+@pytest.mark.parametrize(
+    ("copies", "journals", "more", "told"),
+    [
+        (ONCE_EACH, (SENT,), {}, ""),
+        ({TO[0]: 1, TO[1]: 1}, (SENT,), {}, "1 recipients have not got what was sent"),
+        (ONCE_EACH | {"0.b@next.test": 1}, (SENT,), {}, "though nobody was to: ['0.b@next.test']"),
+        (ONCE_EACH | {TO[0]: 2}, (f"sending {TO[0]} 1 k", AGAIN), {}, ""),
+        (ONCE_EACH | {TO[0]: 2}, (SENT, AGAIN), {}, ""),  # it died before its ack
+        (ONCE_EACH | {TO[0]: 3}, (SENT, AGAIN), {}, "copies beyond one"),
+        (
+            ONCE_EACH | {TO[0]: 2},
+            (f"{SENT}, sending {TO[1]} 3 j, sent {TO[1]} 4", AGAIN),
+            {},
+            "copies beyond one",
+        ),
+        (ONCE_EACH | {TO[1]: 2}, (SENT, AGAIN), {}, "copies beyond one"),
+        (ONCE_EACH | {TO[0]: 2}, (SENT, f"sending {TO[0]} 3 j, sent {TO[0]} 4"), {}, "more than one entry"),
+        (ONCE_EACH, (SENT,), {"left": 1}, "1 entries are left in the outgoing queue"),
+        (ONCE_EACH, (SENT,), {"buried": [(TO[0], "550")]}, "buried in the outgoing queue"),
+    ],
+)
+def test_a_recipient_without_the_mail_or_with_more_than_one_for_no_death_is_seen(
+    project: Project, copies: dict[str, int], journals: tuple[str, ...], more: dict[str, Any], told: str
+) -> None:
+    sending = SendingFacts(keys=["a.M1,S=5"], copies=copies, **more)
+    handled = "start a.M1,S=5 1 sending, end a.M1,S=5 2"
+    found = "".join(
+        violations(project, ["a.M1,S=5"], handled, *journals, survivors={3: 0.0}, sending=sending)
+    )
+    assert told in found
+    assert bool(told) == bool(found)
+
+
+def test_a_copy_beyond_one_is_explained_by_a_claim_that_a_frozen_worker_lost(project: Project) -> None:
+    sending = SendingFacts(keys=["a.M1,S=5"], copies=ONCE_EACH | {TO[0]: 2})
+    handled = "start a.M1,S=5 1 sending, end a.M1,S=5 2"
+    for lost, is_seen in ((["k"], False), (["j"], True)):
+        found = violations(
+            project,
+            ["a.M1,S=5"],
+            handled,
+            SENT,
+            AGAIN,
+            survivors={2: 0.0, 3: 0.0},
+            sending=sending,
+            lost_claims=lost,
+        )
+        assert bool(found) is is_seen
+
+
+def test_a_handler_that_raises_on_purpose_is_called_again(project: Project) -> None:
+    journals = ("start a, raised a, start b, end b", "start a, end a")
+    assert violations(project, ["a", "b"], *journals, survivors={1: 0.0, 2: 0.0}) == []
+    assert (
+        violations(project, ["a", "b"], *journals, "start a, end a", survivors={1: 0.0, 2: 0.0, 3: 0.0}) != []
+    )
