@@ -33,7 +33,7 @@ def fresh_listing(path: str, system: System, *, touch: bool = True) -> list[str]
     for looks_left in reversed(range(_LOOKS)):
         try:
             if touch:
-                _touch(path, system)
+                set_time(path, system)
             return system.listdir(path)
         except OSError as fault:
             if fault.errno != errno.ESTALE or not looks_left:
@@ -41,7 +41,8 @@ def fresh_listing(path: str, system: System, *, touch: bool = True) -> list[str]
     raise AssertionError("the last look returns or raises")
 
 
-def _touch(path: str, system: System) -> None:
+def set_time(path: str, system: System) -> None:
+    """Set a directory's time to the mount's, if this process may change the directory. Raises OSError."""
     try:
         system.utime(path)
     except OSError as fault:

@@ -29,7 +29,7 @@ def clear_marker(draft: Folder) -> None:
 class MarkerDraft(FolderDraft):
     """The folder of a marker and of its entry, if `data` is given; for one thread. All calls raise OSError."""
 
-    def __init__(self, layout: Layout, marker: str, *, rights: Rights, system: System) -> None:
+    def __init__(self, layout: Layout, marker: str, rights: Rights, system: System) -> None:
         super().__init__(layout, MARKER_DRAFT, rights=rights, system=system)
         self.marker = marker
         self.key = key_in(marker)

@@ -56,6 +56,14 @@ class MarkerFinder:
                 return found
         return None
 
+    def is_there(self, place: str) -> bool:
+        """Whether anything may be there, by the cheapest look: where it is wrong, the rename of a new marker tells."""
+        try:
+            doubt.set_time(place, self._system)
+        except FileNotFoundError:
+            return False
+        return True
+
     def look_up_anew(self) -> None:
         """Have an NFS client forget which markers it has looked up in vain, by a change of its own to their folder."""
         self._system.utime(self.folder)

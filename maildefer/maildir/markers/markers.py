@@ -67,7 +67,8 @@ class Markers:
         place = f"{self._finder.folder}/{hash_of(unique)}"
         try:
             for _ in range(_TRIES):
-                if (marked := self._finder.found(place) or self._push_new(place, compose)) is not None:
+                marked = self._finder.found(place) if self._finder.is_there(place) else None
+                if (marked := marked or self._push_new(place, compose)) is not None:
                     return marked
         except OSError as fault:
             self._raise(fault)
@@ -119,8 +120,7 @@ class Markers:
         return self._make(place, names.sized(stem, len(data)), data)
 
     def _make(self, place: str, marker: str, data: bytes | None) -> Marked | None:
-        rights, held = self._finder.placer.rights, False
-        draft = MarkerDraft(self._layout, marker, rights=rights, system=self._system)
+        held, draft = False, MarkerDraft(self._layout, marker, self._finder.placer.rights, self._system)
         try:
             draft.write_marker(data)
             for _ in range(_TRIES):
