@@ -23,7 +23,6 @@ MX_CONNECTIONS: Final = 20
 """To a domain at a time, where the servers are not our own and the settings say nothing."""
 
 _IDLE_SECONDS: Final = 2.0
-_LIMITED_IDLE_SECONDS: Final = 0.1  # other workers' connections count while they are idle, too
 _MOST_KNOWN: Final = 10_000
 _LONGEST_TEXT: Final = 255
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
@@ -201,7 +200,7 @@ def _terms(where: str, given: Mapping[str, Any], is_own: bool = False) -> _Terms
             ssl=given.get("ssl", False),
             lmtp=given.get("lmtp", False),
             tls="" if tls == "off" else tls,
-            idle_seconds=_IDLE_SECONDS if connections is None else _LIMITED_IDLE_SECONDS,
+            idle_seconds=_IDLE_SECONDS if connections is None else 0.0,  # an idle one would be one too many
         )
     except (TypeError, ValueError) as fault:
         raise ConfigurationError(f"{where}: {fault}") from fault

@@ -49,7 +49,7 @@ class KeptConnections:
         connection.messages += 1
         if connection.sock is None:
             return
-        if connection.messages >= _MOST_MESSAGES:
+        if connection.messages >= _MOST_MESSAGES or not self._idle_seconds:
             close(connection)
             return
         with self._lock:

@@ -174,6 +174,14 @@ def test_messages_for_one_server_go_over_one_connection(server: NextServer, send
     assert (server.connections, len(server.messages)) == (1, 6)
 
 
+def test_where_connections_are_limited_none_is_kept(server: NextServer) -> None:
+    limited = Sender(server, connections=2)
+    for _ in range(3):
+        limited.send()
+        assert limited.destinations.of("x@y").relay.kept.take("127.0.0.1") is None
+    assert (server.connections, len(server.messages)) == (3, 3)
+
+
 def test_a_server_that_takes_few_messages_over_a_connection_is_asked_anew_at_once(
     server: NextServer, sender: Sender
 ) -> None:
