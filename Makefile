@@ -8,7 +8,7 @@ MEMORY := $(or $(shell df --output=avail -B 1M /dev/shm 2>/dev/null | awk 'NR > 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-packages test-fast lint format simulate fuzz mutants bench chaos versions soak screenshots nfs power shared constraints clean
+.PHONY: help setup demo test test-packages test-fast lint format simulate fuzz mutants bench chaos versions soak screenshots nfs power shared constraints site clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ shared:  ## GlusterFS, MooseFS and CephFS brought up here and tried, as root: SH
 
 constraints: setup  ## conf/deploy/constraints*.txt anew: the newest of what maildefer needs, each file by its hash
 	$(PYTHON) .ci/constraints.py
+
+site: setup  ## the documents as pages, in build/site, every link checked
+	@$(PYTHON) .ci/site.py
 
 clean:  ## remove all that was made here, but for run/
 	rm -rf .cache .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
