@@ -18,6 +18,7 @@ NAMES = (
     "unique",
     "intake",
     "outgoing",
+    "outputs",
     "large",
     "idle",
     "latency",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import handler, parsing, routes
+from benchmarks import handler, outputs, parsing, routes
 from benchmarks.contenders import drain_loop
 from benchmarks.drain import maildir_empty
 from benchmarks.figures import OURS, Figure, Limit, compare, interleave
@@ -85,6 +85,11 @@ def test_the_way_to_a_handler_empties_the_queue_as_the_bare_drain_does(tmp_path:
     for handle in (handler._handle(100), lambda claim, data: None):
         assert handler._drain(str(tmp_path), 20, handle) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("keeps_outputs", [True, False])
+def test_what_handlers_of_the_benchmark_send_is_there_in_the_end(tmp_path: Path, keeps_outputs: bool) -> None:
+    assert outputs.milliseconds(str(tmp_path), 10, keeps_outputs=keeps_outputs) > 0
 
 
 @pytest.mark.parametrize("language", ["C", "Python"])

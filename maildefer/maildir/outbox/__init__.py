@@ -5,9 +5,10 @@
 TOKEN is the UNIQUE of the claim whose handlers have sent it, so that no other attempt has it, and nobody knows it who
 can't list `cur/`.
 
-1. Each output is written to `tmp/`, and renamed to the outbox of its queue, durable.
-2. One rename of the claimed entry, to a name with `o=TOKEN`, commits all of them, wherever they are, and is synced. For
-   an entry that is handed on this is the rename into the other queue, with `o=TOKENh`.
+1. Each output is written to `tmp/`, and renamed to the outbox of its queue.
+2. All of them are synced when the handlers have returned, and then their outboxes. One rename of the claimed entry, to
+   a name with `o=TOKEN`, commits them, wherever they are, and is synced. For an entry that is handed on this is the
+   rename into the other queue, with `o=TOKENh`.
 3. They are published: renamed to where they wait, and synced.
 4. The entry is acked; one that was handed on is handled in its queue.
 

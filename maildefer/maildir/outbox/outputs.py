@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from threading import Lock
@@ -11,6 +12,7 @@ from typing import Final, ParamSpec, TypeVar
 from maildefer.errors import raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.claims import Claim
+from maildefer.maildir.drafts.entry import UnsyncedEntry
 from maildefer.maildir.drafts.placer import DraftPlacer
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.outbox.commit import commit
@@ -22,6 +24,7 @@ from maildefer.maildir.system import SYSTEM, System
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_MOST_OPEN: Final = 32
 _OUTBOX: Final = ".maildefer/outbox"
 _durable: Final[set[str]] = set()  # outboxes whose names this process has synced
 
@@ -50,6 +53,17 @@ class _OutboxPlacer(DraftPlacer):
         if fault.errno == errno.ENOENT and make_in(self._layout.path, _OUTBOX, self._system):
             _durable.discard(outbox_of(self._layout))
         return super().move_left(drafts, fault, is_last=is_last)
+
+
+class _OutputPusher(Pusher):
+    """Writes entries into an outbox; what it returns is not synced yet."""
+
+    def __init__(self, pusher: Pusher, token: str, *, system: System) -> None:
+        super().__init__(pusher.layout, host=pusher.host, system=system)
+        self.placer = _OutboxPlacer(pusher.layout, token, system=system)
+
+    def _sync_file(self, begun: UnsyncedEntry) -> None:
+        """Leave that to `Outputs.sync`, which does it for all at the same time."""
 
 
 class Outputs:
@@ -112,9 +126,7 @@ class Outputs:
         """Return what writes outputs in the place of that pusher's entries."""
         place = pusher.layout.path, pusher.host
         if place not in self._pushers:
-            own = Pusher(pusher.layout, host=pusher.host, system=self._system)
-            own.placer = _OutboxPlacer(pusher.layout, self.token, system=self._system)
-            self._pushers[place] = own, pusher
+            self._pushers[place] = _OutputPusher(pusher, self.token, system=self._system), pusher
         return self._pushers[place][0]
 
     def _close(self) -> None:
@@ -123,6 +135,9 @@ class Outputs:
 
     def sync(self) -> None:
         """Make all outputs durable. Raises StorageFault's kinds."""
+        paths = [path for drafts in self._drafts.values() for path, _ in drafts]
+        for first in range(0, len(paths), _MOST_OPEN):
+            self._sync_files(paths[first : first + _MOST_OPEN])
         for outbox in dict.fromkeys(outbox_of(own.layout) for own in self._drafts):
             try:
                 if outbox not in _durable:  # whoever has made it may have died before that
@@ -131,6 +146,20 @@ class Outputs:
             except OSError as fault:
                 raise_named(outbox, fault)
             _durable.add(outbox)
+
+    def _sync_files(self, paths: list[str]) -> None:
+        system, opened = self._system, list[int]()
+        try:
+            for path in paths:
+                opened.append(system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                durable.announce_sync(opened[-1], system)
+            for fault in filter(None, durable.sync_all(opened, system)):
+                raise fault
+        except OSError as fault:
+            raise_named(paths[0].rpartition("/")[0], fault)
+        finally:
+            for descriptor in opened:
+                system.close(descriptor)
 
     def commit(self, claim: Claim) -> None:
         """Commit them, once they are durable: see `commit`. From now on none of them is removed."""

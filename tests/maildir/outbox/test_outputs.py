@@ -239,6 +239,7 @@ def test_outputs_are_on_the_disk_before_the_commit_and_the_commit_before_they_ar
     asked = [(call.what, *call.arguments) for call in world.asked("fsync", "rename", "unlink")]
     box = outputs.outbox_of(other)
     assert asked == [
+        ("fsync", f"{outputs.outbox_of(other)}/{draft}"),
         ("fsync", other.control),
         ("fsync", box),
         ("rename", f"{layout.cur}/{before}", f"{layout.cur}/{claim.name}"),
