@@ -17,6 +17,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from maildefer.errors import AddressRefused, MaildeferError
+from maildefer.maildir.outbox.current import push_together
 from maildefer.maildir.push import Compose
 from maildefer.message import addresses
 from maildefer.message.envelope import encode_address
@@ -32,6 +33,7 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django has no typ
     `queue` and `on_commit` are those of the settings `MAILDEFER_OUTGOING` and `MAILDEFER_ON_COMMIT`, unless given. With
     `on_commit`, True or the alias of a database, what is sent in a transaction of that database is put into the queue
     after its commit, and never after a rollback. `fail_silently` keeps what the queue can't store from raising.
+    What a handler sends is in the queue once that has returned, as all that it sends (see `docs/outgoing.md`).
     There is no connection: `open` and `close` do nothing. Any thread may use it.
     Raises `ImproperlyConfigured` without a queue.
     """
@@ -74,7 +76,7 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django has no typ
 
     def _push(self, queue: Queue, entries: Sequence[Compose]) -> bool:
         try:
-            queue._pusher().push_together(entries)
+            push_together(queue._pusher(), entries)
         except MaildeferError:
             if not self.fail_silently:
                 raise

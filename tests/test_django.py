@@ -28,6 +28,8 @@ from django.test.utils import setup_test_environment, teardown_test_environment
 
 from maildefer.errors import NoSpace, QueueMissing
 from maildefer.maildir import durable
+from maildefer.maildir.outbox.current import current
+from maildefer.maildir.push import Compose, Pusher
 from maildefer.maildir.system import SYSTEM
 from maildefer.message.envelope import Envelope
 from maildefer.queue import Queue
@@ -374,3 +376,28 @@ def test_in_a_test_of_django_the_outbox_is_djangos_and_commits_are_captured(
         teardown_test_environment()
     assert (result.testsRun, result.errors, result.failures) == (3, [], [])
     assert envelopes(outgoing) == TO_ANN
+
+
+class Outputs:
+    """What a handler has sent, and is not in its queue yet."""
+
+    def __init__(self) -> None:
+        self.sent: list[Compose] = []
+
+    def pushing(self, pusher: Pusher) -> Callable[[Compose], str]:
+        def push(entry: Compose) -> str:
+            self.sent.append(entry)
+            return "key"
+
+        return push
+
+
+def test_what_a_handler_sends_waits_until_it_has_returned(outgoing: Path) -> None:
+    outputs = Outputs()
+    reset = current.set(outputs)
+    try:
+        assert letter("ann@example.org", "bob@example.org").send() == 1
+    finally:
+        current.reset(reset)
+    assert len(outputs.sent) == 2
+    assert envelopes(outgoing) == []

@@ -5,7 +5,7 @@ A thread that a handler starts by itself has none, nor has its child process: wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Final, Protocol
 
@@ -30,3 +30,13 @@ def pushing(pusher: Pusher, *, now: bool = False) -> Callable[[Compose], str]:
     """Return what pushes an entry into the pusher's queue: when the handlers have returned, or with `now` at once."""
     outputs = None if now else current.get()
     return pusher.push if outputs is None else outputs.pushing(pusher)
+
+
+def push_together(pusher: Pusher, entries: Sequence[Compose], *, now: bool = False) -> None:
+    """Push all of these, as `pushing` has it, or none. Raises what a push raises; a handler may go on with some."""
+    push = pushing(pusher, now=now)
+    if push == pusher.push:
+        pusher.push_together(entries)
+    else:
+        for entry in entries:
+            push(entry)

@@ -6,7 +6,6 @@ import os
 import time
 from typing import Final
 
-from maildefer.errors import MaildeferError
 from maildefer.host.identity import this_host
 from maildefer.maildir.outbox import current
 from maildefer.maildir.push import Compose, Pusher
@@ -23,11 +22,7 @@ def put(queue: str, wire: WireMessage, *, now: bool) -> None:
     """
     pusher = Pusher(current.open_named(queue), host=this_host().label)
     entries = [_entry(wire, each) for each in dict.fromkeys(wire.recipients)]
-    if current.current.get() is None or now:
-        _push_all(pusher, entries)
-    else:
-        for entry in entries:
-            current.pushing(pusher)(entry)
+    current.push_together(pusher, entries, now=now)
 
 
 def _entry(wire: WireMessage, recipient: str) -> Compose:
@@ -39,14 +34,3 @@ def _entry(wire: WireMessage, recipient: str) -> Compose:
         return top, wire.data
 
     return compose
-
-
-def _push_all(pusher: Pusher, entries: list[Compose]) -> None:
-    """Push them all; if one fails, the others are withdrawn, since whoever has sent them will send them again."""
-    results = pusher.push_all(entries)
-    faults = [one for one in results if isinstance(one, MaildeferError)]
-    for key in results if faults else ():
-        if isinstance(key, str):
-            pusher.withdraw(key)
-    for fault in faults:
-        raise fault
