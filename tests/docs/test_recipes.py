@@ -32,6 +32,7 @@ NEEDED = {
     "tests/test_orders.py": "django",
     "tests/test_mail.py": "django",
     "tests/test_hooks.py": "flask",
+    "tests/test_app.py": "flask",
 }
 MISSING = {file: package for file, package in NEEDED.items() if importlib.util.find_spec(package) is None}
 
