@@ -27,7 +27,10 @@ def health_address(module: ModuleType, environ: Mapping[str, str]) -> dict[str, 
     if said := environ.get(HEALTH_VARIABLE, ""):
         config, where = _parsed(said), HEALTH_VARIABLE
     else:
-        config, where = getattr(module, "health_config", None), place(module, "health_config")
+        config, where = (
+            getattr(module, "health_config", None),
+            f"{place(module, 'health_config')}: health_config",
+        )
         if config is None:
             return None
         if not isinstance(config, Mapping) or not config or config.keys() - _NAMES.keys():
@@ -86,7 +89,7 @@ def dead_retention(module: ModuleType, queues: Collection[str]) -> dict[str, flo
                 f"{place(module, 'dead_retention')}: dead_retention: no handlers for {queue}: name a queue of `queues`"
             )
         try:
-            found[path] = seconds_of("dead_retention", given, least=3600.0)
+            found[path] = seconds_of("dead_retention", given, least=3600)
         except ValueError as fault:
             raise ConfigurationError(f"{place(module, 'dead_retention')}: {fault}") from None
     return found
