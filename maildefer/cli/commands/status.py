@@ -137,7 +137,7 @@ def _show_front_end(report: dict[str, Any]) -> None:
     words = [f"  {report.get('kind')} {report.get('pid')}", str(report.get("address") or "")]
     if "connections" in report:
         words.append(_connections(report))
-    if "accepted" in report:
+    if "connections" in report and report.get("kind") != "monitor":
         words.append(f"{output.count(int(number(report.get('accepted'))), 'message', 'messages')} taken")
     if report.get("max_backlog"):
         words.append(f"up to {report['max_backlog']} waiting entries")
