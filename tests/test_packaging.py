@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.cli.project_skeleton import write_project
+from tests.support.debian import Debian
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEELS = ROOT / ".cache/constraints"  # .ci/setup has put them there
@@ -222,14 +223,18 @@ def test_the_installed_wheel_takes_and_handles_mail(version: str, built: Path, t
     run(*pip, "--find-links", WHEELS, *pinned, cwd=tmp_path)
     run(*pip, "--no-deps", *built.glob("*.whl"), cwd=tmp_path)
     maildefer, project = home / "bin/maildefer", tmp_path / "project"
-    for name, text in PROJECT.items():
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(text)
+    _write_project(project)
     push = f"printf 'Subject: x\\n\\nIt works.\\n' | {maildefer} push run/queue --recipient ann@d.example"
     run("sh", "-ec", push, cwd=project)
     run(maildefer, "supervise", "--workers", "2", "--drain", cwd=project)
     assert (project / "run/ann").read_text() == "It works.\n"
     assert run(maildefer, "queue", "list", "run/queue", cwd=project) == ""
+
+
+def _write_project(folder: Path) -> None:
+    for name, text in PROJECT.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 def _python(version: str) -> str:
@@ -243,6 +248,27 @@ def _python(version: str) -> str:
     if not any(WHEELS.glob(f"*-cp{version.replace('.', '')}-*.whl")):
         pytest.skip(f"the pinned packages for Python {version} are not here: make test-packages")
     return found
+
+
+def test_the_steps_of_the_container_file_make_a_debian_that_drains_a_hundred_messages(
+    built: Path, tmp_path: Path
+) -> None:
+    _python("3.13")
+    context = tmp_path / "project"
+    _write_project(context)
+    shutil.copytree(ROOT / "conf/deploy", context / "conf/deploy")
+    (context / "dist").mkdir()
+    shutil.copy(next(built.glob("*.whl")), context / "dist")
+    debian = Debian.make(tmp_path / "debian", WHEELS)
+    debian.follow(context / "conf/deploy/Containerfile", context)
+    push = "queue.push('Subject: x\\n\\n', recipient=f'n{n}@d.example')"
+    debian.run(
+        f"python -c \"from maildefer import Queue; queue = Queue('run/queue'); [{push} for n in range(100)]\""
+    )
+    debian.run(" ".join([*debian.command, "--drain"]))
+    assert len(list((tmp_path / "debian/srv/blog/run").glob("n*"))) == 100
+    assert debian.run("maildefer queue list run/queue") == ""
+    assert debian.run("id -un; pwd").split() == ["maildefer", "/srv/blog"]
 
 
 def test_only_maildefer_is_installed(built: Path) -> None:

@@ -200,6 +200,20 @@ def test_who_comes_while_the_service_starts_anew_waits_and_is_served(project: Pr
     assert project.subjects() == ["Subject: to the service"] * 4
 
 
+@pytest.mark.parametrize("version", ["1.28", "1.37"])
+def test_the_manifests_have_what_the_schema_of_kubernetes_has_and_nothing_else(
+    version: str, tmp_path: Path
+) -> None:
+    validate = [str(Path(sys.executable).with_name("kubernetes-validate")), "--strict", "-k", version]
+    manifests = [str(path) for path in DEPLOY.glob("kubernetes/*.yaml")]
+    done = subprocess.run([*validate, *manifests], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall("passed for resource", done.stdout + done.stderr)) == 4
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text((DEPLOY / "kubernetes/pool.yaml").read_text().replace("replicas:", "replcas:"))
+    assert subprocess.run([*validate, str(wrong)], capture_output=True, timeout=60).returncode != 0
+
+
 def test_the_manifests_probes_are_commands_that_there_are() -> None:
     from maildefer.cli.commands.probe import app
 

@@ -33,7 +33,7 @@ PAUSE_SECONDS = 0.25  # from one kill to the next
 REST_SECONDS = 120.0
 # Of each kind one after the other, until its input ends; the keys that were accepted are printed.
 PUSH = """
-import itertools, select, sys
+import itertools, os, select, sys
 from maildefer.queue import Queue
 
 queue, numbers = Queue("run/queue"), itertools.count()
@@ -44,6 +44,8 @@ if sys.argv[1] == "this":
 for what, options in itertools.cycle(kinds):
     if select.select([sys.stdin], [], [], 0.03)[0]:
         break
+    if len(os.listdir("run/queue/new")) > 100:  # the workers die faster than they handle
+        continue
     if "unique" in options:
         options = {"unique": str(next(numbers))}
     print(queue.push("Subject: x\\n\\n", sender="ann@example.org", recipient=what + "@test", **options), flush=True)
@@ -114,7 +116,8 @@ def run(place: Path, last: Path, *, seconds: float, seed: int) -> Outcome:
                 changes += 1
                 pools[host] = start(host)
         pushed = [key for name in trees for key in (place / f"pushed.{name}").read_text().split()]
-        eventually(project.is_empty, "all are handled", REST_SECONDS)
+        with suppress(AssertionError):  # what is left is told below
+            eventually(project.is_empty, "all are handled", REST_SECONDS)
         for pool in pools.values():
             pool.stop()
     report = audit([layout.path for layout in project.layouts.values()])
@@ -126,7 +129,7 @@ def run(place: Path, last: Path, *, seconds: float, seed: int) -> Outcome:
         left=[
             str(name)
             for queue in project.layouts
-            for folder in ("new", "cur", "dead_new")
+            for folder in ("new", "cur", "later_new", "dead_new")
             for name in project.names(folder, queue)
         ],
         handled_again=sum(ends.values()) - len(ends) - len(handed_on),
@@ -179,6 +182,7 @@ def main() -> int:
         last.mkdir()
         print(f"two versions: {options.seconds:g} seconds, seed {options.seed}", flush=True)
         outcome = run(place, last_release(last), seconds=options.seconds, seed=options.seed)
+    print(*outcome.lost[:20], *outcome.left[:20], sep="\n")
     print(
         f"{outcome.pushed} messages, {outcome.kills} kills, {outcome.changes} changes of version: "
         f"{len(outcome.lost)} lost, {len(outcome.left)} left, {outcome.handled_again} handled again"

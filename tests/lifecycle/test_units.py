@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def blocks(section: str = SECTION) -> list[str]:
 def machine() -> Iterator[Machine]:
     """With the project in /srv/blog, and both services running."""
     with booted() as machine:
-        machine.run("mkdir -m 755 /srv/blog; mkdir -m 1777 /srv/open")
+        machine.run("mkdir -m 755 /srv/blog; mkdir -m 1777 /srv/open; mount -t tmpfs none /var/log")
         machine.install()
         for name, text in PROJECT.items():
             machine.run(f"mkdir -p {Path(name).parent}; cat > {name}", stdin=text)
@@ -154,6 +155,26 @@ def attempts(machine: Machine) -> dict[str, str]:
     wait_until(lambda: machine.attempt("test -e run/attempts.json").returncode == 0)
     found: dict[str, str] = json.loads(machine.run("cat run/attempts.json"))
     return found
+
+
+@contextmanager
+def drop_in(machine: Machine, *lines: str) -> Iterator[None]:
+    """The pool's unit with these lines, as after `systemctl edit`."""
+    renewed = "systemctl daemon-reload; systemctl restart maildefer-pool"
+    file = "/etc/systemd/system/maildefer-pool.service.d/override.conf"
+    try:
+        machine.run(
+            f"mkdir -p $(dirname {file}); cat > {file}; {renewed}",
+            stdin="\n".join(["[Service]", *lines, ""]),
+        )
+        yield
+    finally:
+        machine.run(f"rm -r $(dirname {file}); {renewed}")
+
+
+def shown(machine: Machine, name: str) -> str:
+    """Of the pool's service."""
+    return machine.run(f"systemctl show --value -p {name} maildefer-pool").strip()
 
 
 def processes(machine: Machine, unit: str) -> list[str]:
@@ -196,6 +217,49 @@ def test_the_message_of_a_killed_pool_is_handled_by_the_one_that_systemd_starts(
     send(machine, "killed")
     await_handled(machine, "killed")
     assert "event=lease.fenced" in machine.run("cat /srv/maildefer-pool.log")
+
+
+def test_a_pool_that_hangs_is_ended_by_the_watchdog_and_its_successor_handles_mail(machine: Machine) -> None:
+    with drop_in(machine, "WatchdogSec=6"):  # which the pool feeds every two seconds
+        pid = shown(machine, "MainPID")
+        first = shown(machine, "WatchdogTimestampMonotonic")
+        wait_until(lambda: shown(machine, "WatchdogTimestampMonotonic") != first)
+        machine.run("systemctl kill --signal=STOP --kill-whom=main maildefer-pool")
+        wait_until(lambda: shown(machine, "MainPID") not in (pid, "0"))
+        send(machine, "after-the-watchdog")
+        await_handled(machine, "after-the-watchdog")
+
+
+def test_the_log_is_in_the_journal(machine: Machine) -> None:
+    machine.run("printf '[Journal]\\nReadKMsg=no\\nAudit=no\\n' > /etc/systemd/journald.conf")
+    machine.run("systemd-run --quiet --unit=journal /lib/systemd/systemd-journald")
+    wait_until(lambda: machine.attempt("test -S /run/systemd/journal/stdout").returncode == 0)
+    with drop_in(machine, "StandardOutput=journal", "StandardError=inherit"):
+        send(machine, "told")
+        await_handled(machine, "told")
+        lines = "journalctl --directory=/run/log/journal --unit=maildefer-pool --output=cat --no-pager"
+        wait_until(lambda: "event=attempt.ended" in machine.run(lines))
+        assert "event=pool.started" in machine.run(lines)
+
+
+def test_a_log_file_is_rotated_as_the_document_has_it_and_the_pool_goes_on_in_a_new_one(
+    machine: Machine,
+) -> None:
+    [install] = blocks(PAGE.partition("\n## The log\n")[2].partition("\n## ")[0])
+    log, folder = "/var/log/maildefer/pool.log", "/etc/systemd/system/maildefer-pool.service.d"
+    try:
+        machine.run(install)
+        wait_until(lambda: machine.attempt(f"grep -q event=worker.started {log}").returncode == 0)
+        machine.run("logrotate --force --state /tmp/state /etc/logrotate.d/maildefer")
+        wait_until(lambda: machine.attempt(f"test -e {log}").returncode == 0)
+        send(machine, "after-the-rotation")
+        await_handled(machine, "after-the-rotation")
+        wait_until(lambda: machine.attempt(f"grep -q event=attempt.ended {log}").returncode == 0)
+        assert "event=pool.started" in machine.run(f"cat {log}.1")
+        told = machine.run(f"stat -c '%n %U %a' /var/log/maildefer {log}").split()
+        assert told == ["/var/log/maildefer", "maildefer", "750", log, "maildefer", "640"]
+    finally:
+        machine.run(f"rm -r {folder}; systemctl daemon-reload; systemctl restart maildefer-pool")
 
 
 def test_mail_to_the_socket_file_is_handled(machine: Machine) -> None:
@@ -254,13 +318,5 @@ def test_without_the_unit_the_same_user_succeeds_in_all_of_them(machine: Machine
 def test_each_line_that_the_document_has_for_handlers_gives_back_what_it_says(machine: Machine) -> None:
     lines = re.findall(r"^\| .* \| `(.*=.*)` \|$", SECTION, re.MULTILINE)
     assert lines == list(GIVEN_BACK)
-    renewed = "systemctl daemon-reload; systemctl restart maildefer-pool"
-    drop_in = "/etc/systemd/system/maildefer-pool.service.d/override.conf"
-    try:
-        machine.run(
-            f"mkdir -p $(dirname {drop_in}); cat > {drop_in}; {renewed}",
-            stdin="\n".join(["[Service]", *lines, ""]),
-        )
+    with drop_in(machine, *lines):
         assert attempts(machine) == REFUSED | dict.fromkeys(GIVEN_BACK.values(), "done")
-    finally:
-        machine.run(f"rm -r $(dirname {drop_in}); {renewed}")
