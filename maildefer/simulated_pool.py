@@ -45,6 +45,7 @@ from maildefer.utils import import_settings
 
 _MOST_ATTEMPTS = 10_000
 _LEASE = "test-1-abcdef"
+_DELIVERS = "maildefer.handlers.outgoing"  # what waits for it is as good as sent
 _real_time, _real_datetime = time.time, datetimes.datetime
 
 
@@ -80,6 +81,10 @@ class SimulatedPool:
         queues = self._settings.queues
         self._queues = {name: testing.queue(name) for name in (*queues, *self._settings.kept)}
         self._inbox = testing.queue("run/answers")
+        self._sent = [
+            self._inbox,
+            *(self._queues[name] for name, each in queues.items() if _DELIVERS in each),
+        ]
         self._outboxes = Outboxes(lambda: [one.layout for one in (self._inbox, *self._queues.values())])
         self._sent_tasks: list[DeferredCall] = []  # of the attempt, whose handlers have not returned
         self._offset = 0.0
@@ -89,6 +94,7 @@ class SimulatedPool:
         self._attempts = {
             name: self._attempts_of(name, Dispatcher(Router, modules, queues_of=queues_of(queues)))
             for name, modules in queues.items()
+            if _DELIVERS not in modules
         }
 
     @property
@@ -98,8 +104,9 @@ class SimulatedPool:
 
     @property
     def answers(self) -> list[MailRequest]:
-        """The messages that handlers have given to a relay, in their order."""
-        return [self._inbox.get(key) for key in sorted(self._inbox.keys())]
+        """The messages that handlers have given to a relay, or were pushed to be delivered, in their order."""
+        keys = sorted((key, place) for place, one in enumerate(map(Queue.keys, self._sent)) for key in one)
+        return [self._sent[place].get(key) for key, place in keys]
 
     def push(self, message: object, *, queue: str | None = None, **options: Any) -> str:
         """Push a message into one of the project's queues, the first unless `queue` names one: see `Queue.push`."""
@@ -123,9 +130,7 @@ class SimulatedPool:
         self._ended = []
         while sum(self._drain_queue(name) for name in self._attempts):
             if len(self._ended) > _MOST_ATTEMPTS:
-                raise AssertionError(
-                    f"{_MOST_ATTEMPTS} attempts, and there is still something to be done: a loop?"
-                )
+                raise AssertionError(f"{_MOST_ATTEMPTS} attempts, and something is left to be done: a loop?")
         return self._ended
 
     def dead(self, queue: str | None = None) -> list[str]:
@@ -202,9 +207,8 @@ class SimulatedPool:
         return _real_time() + self._offset
 
     def _attempts_of(self, queue: str, dispatcher: Dispatcher) -> QueueAttempts:
-        policy = RetryPolicy(
-            max_attempts=self._settings.max_attempts, lifetime_seconds=self._settings.lifetime_seconds
-        )
+        known = self._settings
+        policy = RetryPolicy(max_attempts=known.max_attempts, lifetime_seconds=known.lifetime_seconds)
         log = cast(AttemptLog, _Lines(lambda *line, reason=None: self._note(line, reason)))
         return QueueAttempts(
             queue=queue,
@@ -218,11 +222,10 @@ class SimulatedPool:
 
     def _note(self, line: tuple[Any, ...], reason: str | None) -> None:
         queue, key, handler, outcome, attempt, *_ = line
-        self._ended.append(
-            SimulatedAttempt(
-                queue=queue, key=key, handler=handler, outcome=outcome, attempt=attempt, reason=reason
-            )
+        ended = SimulatedAttempt(
+            queue=queue, key=key, handler=handler, outcome=outcome, attempt=attempt, reason=reason
         )
+        self._ended.append(ended)
 
     def _drain_queue(self, name: str) -> int:
         """Promote what is due, and make an attempt at all that waits; returns how many."""

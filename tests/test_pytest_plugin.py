@@ -28,7 +28,7 @@ def test_a_projects_tests_advance_the_clock_and_sleep_for_nothing(tmp_path: Path
         timeout=120,
         check=False,
     )
-    assert "21 passed" in ended.stdout, ended.stdout[-6000:] + ended.stderr[-2000:]
+    assert "22 passed" in ended.stdout, ended.stdout[-6000:] + ended.stderr[-2000:]
 
 
 def test_the_plugin_imports_nothing_of_the_application() -> None:

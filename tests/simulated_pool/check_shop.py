@@ -203,3 +203,11 @@ def test_where_a_loop_runs_it_says_so_before_any_attempt(maildefer_queue: Any) -
         ):
             asyncio.run(called(handle))
     assert [one.attempt for one in maildefer_queue.drain()] == [1]
+
+
+def test_what_a_program_pushes_to_be_delivered_is_as_good_as_sent(maildefer_queue: Any) -> None:
+    Queue("run/outgoing").push("Subject: x\n\ny\n", sender="shop@x", recipient="ann@x")
+    assert maildefer_queue.drain() == []
+    assert maildefer_queue.dead() == []
+    [sent] = maildefer_queue.answers
+    assert (sent.From, sent.To, sent["Subject"]) == ("shop@x", "ann@x", "x")
