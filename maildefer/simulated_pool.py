@@ -81,10 +81,8 @@ class SimulatedPool:
         queues = self._settings.queues
         self._queues = {name: testing.queue(name) for name in (*queues, *self._settings.kept)}
         self._inbox = testing.queue("run/answers")
-        self._sent = [
-            self._inbox,
-            *(self._queues[name] for name, each in queues.items() if _DELIVERS in each),
-        ]
+        outgoing = [self._queues[name] for name, modules in queues.items() if _DELIVERS in modules]
+        self._sent = [self._inbox, *outgoing]
         self._outboxes = Outboxes(lambda: [one.layout for one in (self._inbox, *self._queues.values())])
         self._sent_tasks: list[DeferredCall] = []  # of the attempt, whose handlers have not returned
         self._offset = 0.0
@@ -246,8 +244,7 @@ class SimulatedPool:
 
     def _next_due(self) -> float | None:
         folders = (self._queues[name].layout.later_new for name in self._attempts)
-        found = [float(names.due_of(name) or 0) for folder in folders for name in _listed(folder)]
-        return min(found, default=None)
+        return min((float(names.due_of(one) or 0) for path in folders for one in _listed(path)), default=None)
 
     # As the places of the scoreboard, which nobody reads here
 
