@@ -101,11 +101,11 @@ class Outputs:
 
         return call
 
-    async def during(self, handlers: Awaitable[T]) -> T:
+    async def during(self, handlers: Callable[[], Awaitable[T]]) -> T:
         """The same for handlers that are awaited, in a task of their own."""
         current.set(self)
         try:
-            return await handlers
+            return await handlers()
         finally:
             self._close()
 
@@ -130,8 +130,9 @@ class Outputs:
         return self._pushers[place][0]
 
     def _close(self) -> None:
-        with self._lock:
-            self._is_closed = True
+        if self._system.pid() == self._pid:  # else a thread of the parent's may have had the lock
+            with self._lock:
+                self._is_closed = True
 
     def sync(self) -> None:
         """Make all outputs durable. Raises StorageFault's kinds."""

@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ def test_threads_with_the_handlers_context_send_with_it_and_others_at_once(
         thread.start()
         thread.join()
 
-    asyncio.run(sent.during(handler()))
+    asyncio.run(sent.during(handler))
     assert bodies(other.new) == [b"by itself"]
     assert bodies(outputs.outbox_of(other)) == [b"awaited"]
 
@@ -169,7 +170,7 @@ def test_what_a_handler_leaves_behind_sends_at_once(
         left.append(asyncio.ensure_future(later()))
 
     async def main() -> None:
-        await sent.during(handler())
+        await sent.during(handler)
         await left[0]
 
     asyncio.run(main())
@@ -189,6 +190,21 @@ def test_a_handlers_child_process_sends_at_once(
     assert bodies(other.new) == [b"sent"]
 
 
+def test_an_attempt_that_is_cancelled_before_it_begins_leaves_nothing_unawaited(
+    claimed: Callable[[], Claim], outboxes: Outboxes
+) -> None:
+    async def handler() -> None:
+        pass
+
+    async def main() -> None:
+        task = asyncio.ensure_future(outboxes.begin(claimed()).during(handler))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())  # a warning is an error here
+
+
 def test_messages_in_flight_at_the_same_time_send_apart(
     claimed: Callable[[], Claim], outboxes: Outboxes, pusher_of_other: Pusher
 ) -> None:
@@ -199,7 +215,7 @@ def test_messages_in_flight_at_the_same_time_send_apart(
         return send(pusher_of_other, data)
 
     async def main() -> list[str]:
-        return await asyncio.gather(*(one.during(handler(b"x")) for one in (first, second)))
+        return await asyncio.gather(*(one.during(partial(handler, b"x")) for one in (first, second)))
 
     keys = asyncio.run(main())
     for one, key in zip((first, second), keys, strict=True):

@@ -149,9 +149,9 @@ class AsyncWorker(BatchWorker):
             attempts.settle(claim, message, worn_out, "")
             return None
         flight = self._flight(queue, [claim], [message])
-        handlers = dispatcher.begin(message, tokens=flight, **self._terms(flight))
-        if (outputs := self._attempts[queue.index].begin_outputs(claim)) is not None:
-            flight.outputs, handlers = outputs, outputs.during(handlers)
+        flight.outputs = self._attempts[queue.index].begin_outputs(claim)
+        begin = partial(dispatcher.begin, message, tokens=flight, **self._terms(flight))
+        handlers = begin() if flight.outputs is None else flight.outputs.during(begin)
         flight.begin(handlers, partial(self._end_message, queue, flight, message))
         return None
 
