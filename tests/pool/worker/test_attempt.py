@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -22,15 +25,17 @@ from maildefer.maildir.claims import Claimer
 from maildefer.maildir.drafts.placer import DraftPlacer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.outbox import outputs
+from maildefer.maildir.outbox import current, outputs
 from maildefer.maildir.outbox.publish import Outboxes
 from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import SYSTEM, System
 from maildefer.message.outgoing.relay import Relay
 from maildefer.message.smtp_error import SMTPError
 from maildefer.pool.attempt_log import AttemptLog
 from maildefer.pool.worker.attempt import QueueAttempts
 from maildefer.pool.worker.settle import Settler
 from maildefer.queue import Queue
+from tests.support.deaths import Death, Mortal
 from tests.support.queues import LABEL, FakeSlots, World
 
 Handler = Callable[..., object]
@@ -51,8 +56,9 @@ class _Log:
 class Bench:
     """Two queues: what is handled in `first`, and `out`, to which its handlers send."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, system: System | None = None) -> None:
         self.world, self.slots, self.log = World(seconds=1_800_000_000.0), FakeSlots(), _Log()
+        self.system = system or self.world.system
         self.first, self.out = (create_queue(str(path / name)) for name in ("first", "out"))
         self.router = RoutingBase()
         self.handed_to: str | None = None
@@ -61,7 +67,7 @@ class Bench:
         self.begun = 0
 
     def fresh_outboxes(self) -> Outboxes:
-        return Outboxes(lambda: [self.first, self.out], system=self.world.system)
+        return Outboxes(lambda: [self.first, self.out], system=self.system)
 
     def handle(self, *handlers: Handler) -> None:
         """Have these handlers, each for all messages."""
@@ -95,9 +101,7 @@ class Bench:
         )
 
     def claimer(self, queue: Layout) -> Claimer:
-        return Claimer(
-            queue, self.slots, lease="host-1-abcdef", host=LABEL, local=True, system=self.world.system
-        )
+        return Claimer(queue, self.slots, lease="host-1-abcdef", host=LABEL, local=True, system=self.system)
 
     def attempt(self, queue: Layout | None = None, *, outcome: Outcome | None = None) -> None:
         """Make an attempt at what waits first; `outcome` stands in for what its handlers end in."""
@@ -149,7 +153,7 @@ def test_what_a_handler_pushes_is_seen_when_it_has_returned(bench: Bench) -> Non
 
     bench.handle(handler)
     bench.attempt()
-    assert (seen, bench.sent) == ([[]], [b"one", b"two"])
+    assert (seen, sorted(bench.sent)) == ([[]], [b"one", b"two"])
     assert (bench.drafts, bench.waiting(), bench.waiting("cur")) == ([], [], [])
     assert bench.log.lines == [("acked", None)]
 
@@ -430,3 +434,67 @@ def test_pop_leaves_what_it_can_not_finish(bench: Bench) -> None:
     assert Queue(bench.first.path).pop() == (None, None)
     [entry] = bench.waiting()
     assert entry.is_handled
+
+
+# Deaths
+
+SENT = [b"one", b"two", b"three"]
+
+
+def attempt_once(path: Path, system: System, begun: list[str]) -> None:
+    """A worker's whole attempt at what waits first, with a handler that sends to three."""
+    outputs._durable.clear()
+    bench = Bench(path, system=system)
+
+    def handler(message: Any) -> None:
+        begun.append(message.key)
+        pusher = Pusher(bench.out, host=LABEL, system=system)
+        for data in SENT:
+            current.pushing(pusher)(lambda stem, data=data: [data])  # type: ignore[misc]
+
+    bench.handle(handler)
+    bench.attempt()
+
+
+def recovered(path: Path) -> tuple[list[bytes], int]:
+    """Take back what a dead worker held, and make an attempt at it: what was sent, and how often a handler ran."""
+    first, out, begun = Layout(str(path / "first")), Layout(str(path / "out")), list[str]()
+    for name in os.listdir(first.cur):
+        back = EntryName.parse(name).returned(crashes=1).waiting()
+        os.rename(f"{first.cur}/{name}", f"{first.new}/{back}")
+    if os.listdir(first.new):
+        attempt_once(path, SYSTEM, begun)
+    assert os.listdir(first.new) == os.listdir(first.cur) == []
+    return sorted(Path(out.new, name).read_bytes() for name in os.listdir(out.new)), len(begun)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["after", "kill"])
+def test_after_a_death_at_each_call_of_an_attempt_each_of_three_has_one_entry(
+    tmp_path: Path, how: str
+) -> None:
+    """By an exception, and by kill -9."""
+    Bench(tmp_path / "begin").push()
+    ran = []
+    for step in itertools.count():
+        path = Path(shutil.copytree(tmp_path / "begin", tmp_path / f"{step}"))
+        if how == "kill":
+            if (pid := os.fork()) == 0:
+                mortal = Mortal(SYSTEM, step, before=False, die=lambda: os.kill(os.getpid(), signal.SIGKILL))
+                attempt_once(path, mortal.system, [])
+                os._exit(0)
+            if os.waitpid(pid, 0)[1] == 0:
+                break
+        else:
+            mortal = Mortal(World(seconds=1_800_000_000.0).system, step, before=False)
+            try:
+                attempt_once(path, mortal.system, [])
+            except Death:
+                pass
+            else:
+                break
+        sent, again = recovered(path)
+        assert sent == sorted(SENT), step
+        ran.append(again)
+    assert len(ran) > 30
+    assert [again for again, _ in itertools.groupby(ran)] == [1, 0], "its handler runs again until the commit"
