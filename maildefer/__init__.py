@@ -41,7 +41,7 @@ Private:
     host/        what the operating system of one host offers
     maildir/     the queue on disk
     skeleton/    the project that `maildefer new` writes
-    events       the events of the log; log_context: what a line is about
+    events       the events of the log, of which event_table has all; log_context: what a line is about
     crash_points, simulated_pool   for `testing` and `pytest_plugin`: deaths of a worker, a queue with a clock
     storage_faults  what the filesystem refuses, as errors; the base of all errors; queue_errors: of queues and entries
     untrusted    small files of unknown content; digest, units, backoff, version: small things that all use

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Final, Literal, cast, get_args
 
 from maildefer.errors import ConfigurationError
+from maildefer.event_table import ERRORS, EVENTS, WARNINGS
 
 Format = Literal["console", "logfmt", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -24,118 +25,6 @@ _LEVELS: Final = get_args(Level)
 _BARE: Final = re.compile(r"[!#-\[\]-~]+").fullmatch  # printable ASCII except space, quote and backslash
 
 _TRACES: Final = ("traceback", "detail")  # the facts that may have many lines
-
-EVENTS: Final[dict[str, str]] = {
-    "attempt.ended": "one attempt at an entry ended, with its outcome (the canonical line)",
-    "entry.returned": "an entry that a mail reader had moved to cur/ was moved back to new/",
-    "entry.promoted": "a deferred entry was due, and was moved to new/",
-    "entry.buried": "an entry was moved to the dead letters",
-    "entry.unreadable": "an entry could not be read because of a fault of the storage; it was released uncharged",
-    "claim.taken": "a single receiver claimed a message; with its key, peer, sender and recipient",
-    "claim.lost": "a settle found that its lease was fenced and its claim reclaimed",
-    "settle.delayed": "the filesystem refused the settle of a handled entry; it is tried again until it succeeds",
-    "claim.reclaimed": "a dead owner's claim was reclaimed, and the crash was charged",
-    "claim.released": "a claim that no worker holds was released uncharged",
-    "token.freed": "tokens of conversations or limits, of a dead worker, were reclaimed",
-    "limit.reached": "a limit has no slot free; messages wait for it, of which nothing more is told until none does",
-    "destination.closed": "no server of a destination could be reached; its messages wait, and one at a time tries it",
-    "destination.opened": "a destination that was closed has answered; its messages go on",
-    "limit.unkept": "a single receiver runs a handler without its limits, which only pools keep",
-    "limit.overlapped": "slots of a dead host were reclaimed; until its workers are killed, so many more may run",
-    "lease.joined": "a supervisor joined a queue",
-    "lease.left": "a supervisor left a queue in good order",
-    "lease.kept": "the pool ended before it could leave its leases (a mount may hang); other hosts will fence them",
-    "lease.fenced": "a lease that was silent for the TTL was fenced",
-    "lease.lost": "the pool's own lease was fenced; the workers that hold claims under it are killed",
-    "join.failed": "a queue could not be joined, since it can't be opened or no lease be written; this is tried again",
-    "beat.failed": "a lease could not be renewed; nothing is claimed under it until it can",
-    "takeback.failed": "a dead worker's claims could not be reclaimed; this is tried again after growing pauses",
-    "fence.failed": "the leases of other hosts could not be read, or a silent one could not be fenced",
-    "reclaim.failed": "claims that nobody holds could not be reclaimed",
-    "promotion.failed": "deferred entries that are due could not be moved to new/",
-    "tick.pushed": "a call of a periodic task was pushed for an instant of its schedule, by this host",
-    "tick.skipped": "an instant of a periodic task was left out, since the call of the last one has not ended",
-    "tick.ahead": "a periodic task's last instant was over an hour ahead of the mount's clock, and is set to now",
-    "tick.failed": "a call of a periodic task could not be pushed; this is tried again",
-    "listing.failed": "the deferred entries could not be listed",
-    "return.failed": "an entry that a mail reader had moved could not be moved back",
-    "folders.failed": "missing folders of the queue could not be made again",
-    "token.failed": "conversation tokens of a dead worker could not be reclaimed",
-    "share.failed": "this host's share of the queue could not be computed",
-    "request.failed": "a request of another host could not be read or removed",
-    "pause.failed": "the mark that pauses the queue on all hosts could not be looked for; the last known state counts",
-    "status.failed": "the status file for other hosts could not be written",
-    "clock.failed": "the mount's time could not be read; the last known offset counts",
-    "journal.failed": "records of a queue's journal could not be written; the audit misses them",
-    "sweep.failed": "files that crashes left behind could not be removed",
-    "chore.recovered": "a chore of the keeper that had failed succeeded again",
-    "host.duplicated": "another live host has this host's name: give each a MAILDEFER_HOST_ID of its own",
-    "clock.differs": "this host's clock and the mount's differ by over a minute",
-    "queue.paused": "the pool claims nothing from this queue for now",
-    "queue.resumed": "the pool claims from this queue again",
-    "queue.waiting": "a single receiver has nothing to do until the next message comes",
-    "queue.unwatched": "no inotify watch could be had, so that new entries are found by polling alone",
-    "queue.watched": "an inotify watch was set again, so that entries of local writers are found at once",
-    "queue.vanished": "the queue's directory is gone",
-    "queue.joined": "the queue's directory, which was gone, is back",
-    "queue.unsafe": "the queue is on a mount on which messages may be lost",
-    "pool.started": "the supervisor has started",
-    "pool.draining": "the pool claims nothing any more, and finishes the messages in hand",
-    "pool.stopped": "the supervisor ends; with the reason",
-    "pool.reloading": "the workers are replaced one at a time",
-    "pool.resized": "the pool has one worker more or one fewer",
-    "pool.paused": "the pool claims nothing until it is resumed",
-    "pool.resumed": "the pool claims again",
-    "pool.throttled": "children die soon after their start; they are forked less often",
-    "fork.failed": "the system refused to fork another process; this is tried again",
-    "pidfile.failed": "the pid file could not be written or removed",
-    "scan.failed": "new/ could not be listed, or its names could not be offered; this is tried again",
-    "setting.misspelled": "the settings have a name that is none, and is nearly one; it counts for nothing",
-    "application.broken": "settings or handlers could not be loaded",
-    "worker.started": "a worker is ready",
-    "worker.ended": "a worker ended in good order",
-    "worker.died": "a worker died",
-    "worker.timed_out": "a handler exceeded its time limit; its worker was killed",
-    "worker.recycled": "a worker is replaced, for its memory, a lack of memory or descriptors, or an error of ours",
-    "child.started": "a keeper, a scout, an intake process or a monitor has started",
-    "child.died": "a keeper, a scout, an intake process or a monitor died",
-    "child.misbehaved": "a child sent an invalid message or report; it is killed and replaced",
-    "request.received": "another host left a request in the queue",
-    "intake.listening": "the front end accepts connections",
-    "intake.accepted": "a message is durable for all its recipients",
-    "intake.refused": "a recipient or a message was refused",
-    "intake.authenticated": "a client authenticated by AUTH",
-    "intake.stale": "new settings, a certificate or a file of passwords or tokens can't be used; the old ones stay",
-    "intake.cramped": "the process may not open the files that its limit of connections needs, or can open none now",
-    "intake.closed": "the queue takes no mail for now (452): its backlog or the free space has reached its limit",
-    "intake.opened": "the queue takes mail again",
-    "entry.expired": "a dead letter was deleted for its age, as dead_retention says",
-    "alert.told": "the command of alerts was run",
-    "alert.failed": "the command of alerts could not be run, took too long or failed",
-    "monitor.listening": "health and metrics are answered for by HTTP",
-    "monitor.failed": "the address of health_config can't be listened on; the pool goes on without it",
-    "policy.failed": "a policy raised an exception, crashed or took too long; the recipient was refused for now",
-    "route.slow": "a route took too long to say whether it matches; recipients are no longer checked against it",
-    "notice.sent": "a report that a message is given up was pushed to its sender; with the report's key",
-    "notice.withheld": "no report goes to the sender of a message that is given up; with the reason",
-    "notice.failed": "a report to the sender of a message that is given up could not be pushed, and is left out",
-    "answer.withheld": "an answer to an automatic message was not sent; with the sign by which it was known for one",
-    "entry.delivered": "a next server took a message of the outgoing queue; with its words",
-    "handler.failed": "a handler raised an exception; with its traceback",
-    "handler.logged": "a record that a handler logged by logging or structlog",
-    "handler.printed": "text that a handler, or code that it calls, wrote to standard output or error",
-    "log.unusable": "the log file could not be opened again; the old file stays in use",
-}
-
-_ERRORS: Final = frozenset(
-    "application.broken child.died child.misbehaved entry.buried lease.kept lease.lost log.unusable queue.vanished"
-    " worker.died".split()
-)
-_WARNINGS: Final = frozenset(
-    "claim.lost claim.reclaimed clock.differs destination.closed entry.unreadable intake.closed intake.cramped"
-    " intake.stale lease.fenced monitor.failed pool.throttled queue.paused queue.unsafe route.slow setting.misspelled"
-    " settle.delayed worker.timed_out".split()
-)
 
 _format: Format = "logfmt"
 _level: Level = "info"
@@ -232,9 +121,9 @@ def line(event: str, facts: dict[str, object]) -> str:
 
 def level_of(event: str) -> Level:
     """Return the level of an event: error or warning where a message or a process is, or may soon be, in trouble."""
-    if event in _ERRORS:
+    if event in ERRORS:
         return "error"
-    return "warning" if event in _WARNINGS or event.endswith(".failed") else "info"
+    return "warning" if event in WARNINGS or event.endswith(".failed") else "info"
 
 
 def shows(event: str) -> bool:

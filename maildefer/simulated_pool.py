@@ -24,8 +24,7 @@ from maildefer.handling.application import queues_of
 from maildefer.handling.calls.event_loop import refuse_running_loop
 from maildefer.handling.calls.step import use_middleware
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.project import settings
-from maildefer.handling.project.setting_place import place as place_of
+from maildefer.handling.project import setting_place, settings
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.tasks.task import Task
 from maildefer.host.identity import this_host
@@ -173,7 +172,7 @@ class SimulatedPool:
         found = self._queues.get(next(iter(self._queues)) if name is None else name)
         if found is None:
             place = os.path.join(settings.project(), str(name))
-            raise QueueUnlisted(place, place_of(self._module, "queues"), str(name))
+            raise QueueUnlisted(place, setting_place.place(self._module, "queues"), str(name))
         return found
 
     def _datetimes(self) -> list[tuple[Any, str, Any]]:
@@ -246,9 +245,7 @@ class SimulatedPool:
         folders = (self._queues[name].layout.later_new for name in self._attempts)
         return min((float(names.due_of(one) or 0) for path in folders for one in _listed(path)), default=None)
 
-    # As the places of the scoreboard, which nobody reads here
-
-    def next_seq(self) -> int:
+    def next_seq(self) -> int:  # as the places of the scoreboard, which nobody reads here
         return next(self._seqs)
 
     def take_place(self, seq: int, name: str) -> int:

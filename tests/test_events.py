@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import maildefer
-from maildefer.events import EVENTS, quoted
+from maildefer.event_table import EVENTS
+from maildefer.events import quoted
 
 PACKAGE = Path(maildefer.__file__).parent
 SENDERS = {"emit", "line", "shows", "level_of"}  # of `events`, each with the event as its first argument

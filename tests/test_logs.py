@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from maildefer import events, log_context
+from maildefer import event_table, log_context
 from tests.sampling import one_fast
 
 PROGRAM = """
@@ -412,7 +412,7 @@ def test_the_level_leaves_out_the_lines_of_attempts_too() -> None:
 
 
 def test_every_event_with_a_level_of_its_own_is_in_the_table() -> None:
-    assert events.EVENTS.keys() >= events._ERRORS | events._WARNINGS
+    assert event_table.EVENTS.keys() >= event_table.ERRORS | event_table.WARNINGS
 
 
 RECEIVED = """

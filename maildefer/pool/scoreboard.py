@@ -137,9 +137,7 @@ class SlotWord:
         HELD + PLACES + 6
     )  # when its event loop went on last: boot clock, ns; 0 outside of the loop
     FAILED: Final = HELD + PLACES + 7  # of DEFERRED, those after an exception
-    HANDLER_LENGTH: Final = (
-        HELD + PLACES + 8
-    )  # of its name, at HANDLER_WORD; 0 before any handler has the message
+    HANDLER_LENGTH: Final = HELD + PLACES + 8  # of its name, at HANDLER_WORD; 0 before any handler
     EXIT: Final = HELD + PLACES + 9  # 1 + the wait status of a dead one; see `worker_deaths`
     DIED: Final = HELD + PLACES + 10  # boot clock, ns
     LIMIT: Final = (

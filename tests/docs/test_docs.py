@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.events import EVENTS
+from maildefer.event_table import EVENTS
 from tests.support.documents import is_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -58,22 +58,16 @@ class Worker:
         self._stopping = self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self._waker = self._catch_signals()
-        self._offers = Offers(
-            [workers for _, workers in shared.offers],
-            self._waker,
-            shared.not_paused,
-            self._note_invalid_offer,
-        )
+        ends = [workers for _, workers in shared.offers]
+        self._offers = Offers(ends, self._waker, shared.not_paused, self._note_invalid_offer)
         self._queues = [
             QueueView(queue.name, queue.layout, index, shared.board, self._slot, shared.host.label)
             for index, queue in enumerate(shared.queues)
         ]
         home = None if shared.tokens_in is None else self._queues[shared.tokens_in]
         is_wanted = self._offers.is_any
-        conversations = (
-            None if home is None else ConversationLocks(home, shared.board, slot, self._slot, is_wanted)
-        )
-        tokens = self._tokens(conversations)
+        locks = None if home is None else ConversationLocks(home, shared.board, slot, self._slot, is_wanted)
+        tokens = self._tokens(locks)
         limits = self._make_limits(home, application)
         self._settler = Settler(
             policy=application.retry_policy(),
