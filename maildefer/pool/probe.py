@@ -99,12 +99,34 @@ class Probe:
         return self._parsed()
 
     def wait(self) -> ProbeReport:
-        """Wait for the application, at start, when there is nothing else to do."""
+        """Wait for the application, at start, when there is nothing else to do.
+
+        Raises ChildProcessError where the probe was killed, which says nothing of the application: a service manager
+        is to try again, as it does not after exit code 78.
+        """
         while True:
             await_readable(self._reader, 0.5)
-            if (found := self.poll()) is not None:
+            try:
+                found = self.poll()
+            except ConfigurationError as fault:
+                if self._was_killed():
+                    raise ChildProcessError(
+                        "what loads the application was killed: is memory short?"
+                    ) from fault
+                raise
+            if found is not None:
                 os.waitpid(self.pid, 0)
                 return found
+
+    def _was_killed(self) -> bool:
+        """Whether somebody else has killed it before it said anything."""
+        if self._data or boottime() > self._deadline:
+            return False
+        process = os.pidfd_open(self.pid)
+        await_readable(process, 1.0)  # its pipe is closed a moment before its end
+        os.close(process)
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None and (ended.si_code, ended.si_status) == (os.CLD_KILLED, signal.SIGKILL)
 
     def end(self, *, kill: bool = False) -> None:
         """Close the pipe; a probe that is late is killed. The supervisor reaps it."""

@@ -92,11 +92,18 @@ def run(place: Path, last: Path, *, seconds: float, seed: int) -> Outcome:
             project, host=host, settings=limits, environ={"PYTHONPATH": str(trees[versions[host]])}
         ).start()
 
+    def restart_ended() -> None:
+        """As a service manager does, where the process that loads the application was killed."""
+        for host, pool in pools.items():
+            if pool.process is not None and pool.process.poll() is not None:
+                pools[host] = start(host)
+
     with _pools({host: start(host) for host in HOSTS}) as pools:
         with _pushing(project, trees):
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 time.sleep(PAUSE_SECONDS)
+                restart_ended()
                 host = dice.choice(HOSTS)
                 if dice.random() < 0.9:
                     with suppress(ProcessLookupError, IndexError):  # it has just ended, or there is none yet
@@ -117,7 +124,7 @@ def run(place: Path, last: Path, *, seconds: float, seed: int) -> Outcome:
                 pools[host] = start(host)
         pushed = [key for name in trees for key in (place / f"pushed.{name}").read_text().split()]
         with suppress(AssertionError):  # what is left is told below
-            eventually(project.is_empty, "all are handled", REST_SECONDS)
+            eventually(lambda: restart_ended() or project.is_empty(), "all are handled", REST_SECONDS)
         for pool in pools.values():
             pool.stop()
     report = audit([layout.path for layout in project.layouts.values()])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from maildefer.errors import ConfigurationError
 from maildefer.handling.application import PoolSettings
 from maildefer.handling.periodic.table import task_in
 from maildefer.pool import probe as probe_module
@@ -197,3 +198,24 @@ def test_a_misspelled_name_is_told_where_the_project_is_broken_by_it(tmp_path: P
     assert status == 78
     assert "no queues" in report["error"]
     assert "name=QUEUES meant=queues" in said
+
+
+@pytest.mark.parametrize(
+    ("ending", "error"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", ChildProcessError),
+        ("os.kill(os.getpid(), signal.SIGTERM)", ConfigurationError),
+        ("os._exit(0)", ConfigurationError),
+    ],
+)
+def test_a_probe_that_somebody_has_killed_says_nothing_of_the_application(
+    tmp_path: Path, ending: str, error: type[Exception]
+) -> None:
+    """So a start ends with 1, after which a service manager tries again, and not with 78."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/__init__.py").touch()
+    (tmp_path / "conf/settings.py").write_text(f"import os, signal\n{ending}\n")
+    started = probe_module.Probe(str(tmp_path))
+    with pytest.raises(error):
+        started.wait()
+    os.waitpid(started.pid, 0)
