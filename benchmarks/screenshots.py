@@ -1,6 +1,6 @@
 """`make screenshots`: pictures of the page of `maildefer web` for docs/, of a pool that is at work.
 
-A project of its own under `.cache/screenshots`, a pool, and a headless Chromium (`.ci/setup test` installs it).
+A project of its own, a pool, and a headless Chromium (`.ci/setup test` installs it).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,16 +26,15 @@ from maildefer.maildir.layout import create_queue
 from maildefer.queue import Queue
 
 ROOT = Path(__file__).parents[1]
-HOME = ROOT / ".cache" / "screenshots"
 PICTURES = ROOT / "docs" / "images"
 _COLOURS = 128  # of a picture, so that it stays small
 _HOSTILE = "</pre><script>document.title = 'taken'</script><img src=x onerror=alert(1)> \u202egnp.exe"
 
 
 @contextmanager
-def project(home: Path = HOME) -> Iterator[Path]:
+def project() -> Iterator[Path]:
     """A fresh project whose pool is at work: orders, deferred invoices, dead letters of three reasons."""
-    shutil.rmtree(home, ignore_errors=True)
+    home = Path(tempfile.mkdtemp()) / "shop"
     shutil.copytree(APPLICATIONS / "shop", home)
     environ = os.environ | {"MAILDEFER_RUNTIME_DIR": str(home / "runtime"), "PYTHONPATH": str(ROOT)}
     (home / "run").mkdir()
@@ -62,6 +62,7 @@ def project(home: Path = HOME) -> Iterator[Path]:
             _end(page)
     finally:
         _end(pool)
+        shutil.rmtree(home.parent, ignore_errors=True)
 
 
 def _push(queue: Queue, sender: str, recipient: str, subject: str) -> None:
@@ -97,14 +98,19 @@ async def take(home: Path, pictures: Path, settle_seconds: float = 25.0) -> None
         await tab.evaluate("document.querySelector('#queues tr:nth-child(2) td.warn a').click()")
         await tab.until("location.pathname == '/entries' && document.readyState == 'complete'")
         await _save(tab, pictures / "web-dead.png")
-        await tab.evaluate("document.querySelector('#entries-table a').click()")
+        rows = "[...document.querySelectorAll('#entries-table tr')]"
+        await tab.evaluate(
+            f"{rows}.find((e) => e.innerText.includes('telephone')).querySelector('a').click()"
+        )
         await tab.until("location.pathname == '/entry' && document.readyState == 'complete'")
         await _save(tab, pictures / "web-entry.png")
         assert tab.entries == [], tab.entries
 
 
 async def _save(tab: Tab, path: Path) -> None:
-    picture = Image.open(BytesIO(await tab.picture())).convert("RGB").quantize(_COLOURS)
+    picture = (
+        Image.open(BytesIO(await tab.picture())).convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, optimize=True)
     print(

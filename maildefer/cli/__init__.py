@@ -6,7 +6,7 @@
     output               printing: data to standard output, all else to standard error
     defaults             default paths and pid files
     entries/             entries as `queue` and `dead` name, choose and print them
-    live/                what `top` and `web` show, looked at again and again; web/: the page
+    live/                what `top` and `web` show, looked at again and again; web/: the page; top/: the screen
     manual/              examples, and the manual pages
     status_survey        what `status` shows, gathered in bounded time; process_usage: memory and time of processes
     status_words         what is said of processes, queues and workers

@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "status",
         "Show what runs, on this host and on all that share the queues, and what is not as it should be.",
     ),
+    "top": ("top", "Show pools, queues and workers on the terminal, live."),
     "web": ("web", "Show pools, queues and dead letters on a page, live; it changes nothing."),
     "probe": (
         "probe",

@@ -9,5 +9,5 @@ mailboxes      `cleanse` and `blast`                     passwd          the pas
 audit, doctor  proofs and checks                         routes          the table of routes
 permissions    rights of a front end of another user     periodic        tasks with a schedule
 outgoing       destinations of mail                      man             manual pages
-web            the page that shows what runs
+web            the page that shows what runs             top             the same on a terminal
 """

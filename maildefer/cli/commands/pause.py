@@ -45,10 +45,10 @@ def pause(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, h
         )
         output.say("`maildefer resume`, with the same option, lets them go on; so does a new start")
         return
-    user, host_label = _user(), this_host().label
+    user, host_label = user_name(), this_host().label
 
     def mark(queue: str) -> str:
-        within = _pause(queue, user, host_label)
+        within = pause_queue(queue, user, host_label)
         if within is None:
             return "was paused already"
         return f"is paused: within {within:g} s no host claims from it"
@@ -88,7 +88,7 @@ def _each(queues: list[str], do: Callable[[str], str]) -> None:
         raise typer.Exit(1)
 
 
-def _pause(queue: str, user: str, host: str) -> float | None:
+def pause_queue(queue: str, user: str, host: str) -> float | None:
     """Pause a queue; returns within how many seconds all hosts know of it, None if it was paused before."""
     layout = open_queue(queue)
     if not pause_mark.pause_queue(layout, user=user, host=host):
@@ -130,7 +130,7 @@ def _of_settings() -> list[str]:
     return [queue for queue in named if answered(bounded(lambda queue=queue: os.path.isdir(queue)), queue)]  # type: ignore[misc]
 
 
-def _user() -> str:
+def user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:  # a container's

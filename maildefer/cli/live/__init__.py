@@ -2,6 +2,7 @@
 
     watch      looks at processes and queues, each in a child with a time limit
     overview   what a survey has found, as rows
+    letters    entries of a queue by reason, and one whole entry, with the commands for them
     history    rates and counts of the last hours, in memory of a fixed size
 
 Imports point down: watch > overview, history.

@@ -69,12 +69,24 @@ class QueueRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptCounts:
+    """What a pool of this host has counted of a handler since it began; only pools with `health_config` count."""
+
+    queue: str  # its path
+    handler: str
+    attempts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerRow:
-    """What one handler is on, on all hosts."""
+    """What one handler is on, on all hosts, and what was counted of it; None where nothing was."""
 
     handler: str
     busy: int
     longest_seconds: float
+    attempts: int | None
+    mean_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,19 +99,31 @@ class Overview:
     problems: tuple[str, ...] = ()
     looked_seconds: float | None = None  # how old what it says of queues is
     workers: tuple[WorkerRow, ...] = ()
+    attempts: tuple[AttemptCounts, ...] = ()
 
     @property
     def handlers(self) -> list[HandlerRow]:
-        """The handlers that workers are in, the one that takes longest first."""
-        seconds: dict[str, list[float]] = defaultdict(list)
+        """The handlers that workers are in or that were counted, those that took most time first."""
+        now: dict[str, list[float]] = defaultdict(list)
+        counted: dict[str, list[AttemptCounts]] = defaultdict(list)
         for worker in self.workers:
             if worker.handler:
-                seconds[worker.handler].append(worker.seconds or 0.0)
-        rows = [
-            HandlerRow(handler=name, busy=len(all_of), longest_seconds=max(all_of))
-            for name, all_of in seconds.items()
+                now[worker.handler].append(worker.seconds or 0.0)
+        for one in self.attempts:
+            counted[one.handler].append(one)
+        spent = {name: sum(one.seconds for one in ones) for name, ones in counted.items()}
+        number_of = {name: sum(one.attempts for one in ones) for name, ones in counted.items()}
+        names = sorted(now.keys() | spent.keys(), key=lambda name: -spent.get(name, 0.0) - sum(now[name]))
+        return [
+            HandlerRow(
+                handler=name,
+                busy=len(now[name]),
+                longest_seconds=max(now[name], default=0.0),
+                attempts=number_of.get(name),
+                mean_seconds=spent[name] / number_of[name] if number_of.get(name) else None,
+            )
+            for name in names
         ]
-        return sorted(rows, key=lambda row: row.longest_seconds, reverse=True)
 
     def queue(self, path: str) -> QueueRow | None:
         return next((row for row in self.queues if row.path == path), None)
@@ -141,6 +165,7 @@ def overview_of(seen: StatusSurvey, at: float, looked_seconds: float | None, hom
         problems=(*problems, *seen.doubts),
         looked_seconds=looked_seconds,
         workers=tuple(worker for pool in pools for worker in pool.workers),
+        attempts=tuple(counts for one, _ in seen.local for counts in _attempts(one.status or {})),
     )
 
 
@@ -159,7 +184,7 @@ def _local(one: LocalStatus) -> PoolRow:
         state=", ".join(words) or "runs",
         rate=_rate(status),
         workers=_workers(host, status),
-        notes=tuple(map(_front_end, objects(status.get("front_ends")))),
+        notes=tuple(_front_end(one) for one in objects(status.get("front_ends")) if "accepted" in one),
     )
 
 
@@ -200,6 +225,20 @@ def _workers(host: str, status: dict[str, Any]) -> tuple[WorkerRow, ...]:
         )
         for worker in objects(status.get("workers"))
     )
+
+
+def _attempts(status: dict[str, Any]) -> Iterator[AttemptCounts]:
+    paths = {one.get("queue"): str(one.get("path")) for one in objects(status.get("queues"))}
+    for one in objects(status.get("attempts")):
+        outcomes = one.get("outcomes")
+        yield AttemptCounts(
+            queue=paths.get(one.get("queue"), ""),
+            handler=str(one.get("handler") or ""),
+            attempts=sum(int(number(count)) for count in outcomes.values())
+            if isinstance(outcomes, dict)
+            else 0,
+            seconds=number(one.get("seconds")),
+        )
 
 
 def _notes(path: str, counts: EntryCounts, seen: StatusSurvey) -> Iterator[str]:

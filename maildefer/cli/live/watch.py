@@ -86,8 +86,10 @@ class Watch:
 
     def publish(self, overview: Overview) -> None:
         """Note an overview in the history, and tell those who wait for news."""
-        self.overview = overview
+        before, self.overview = self.overview, overview
         self.version += 1
+        for path, rate in _rates(before, overview).items():
+            self.history.note(overview.at, f"{RATE} {path}", rate)
         if rates := [pool.rate for pool in overview.pools if pool.rate is not None]:
             self.history.note(overview.at, RATE, sum(rates))
         for row in overview.queues:
@@ -117,6 +119,20 @@ class Watch:
         self._known, self._looks, self._looked = known, looks, loop.time()
         pause = min(max(_WATCHED_SECONDS, _SHARE * (self._looked - began)), _LONGEST_SECONDS)
         self._next_look = self._looked + pause
+
+
+def _rates(before: Overview, after: Overview) -> dict[str, float]:
+    """Attempts a second in each queue of which they are counted. A pool that began anew counts from zero."""
+    seconds = after.at - before.at
+    made: dict[str, int] = {}
+    for sign, seen in ((-1, before), (1, after)):
+        for one in seen.attempts:
+            made[one.queue] = made.get(one.queue, 0) + sign * one.attempts
+    return (
+        {path: max(0, number) / seconds for path, number in made.items()}
+        if seconds > 0 and before.attempts
+        else {}
+    )
 
 
 async def _bounded(job: Callable[[], Any], before: object = None) -> Any:

@@ -29,6 +29,7 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("all of this host and of those that share the queues", "maildefer status"),
         ("for a program", "maildefer status --json"),
     ),
+    "top": (("this project's pools and queues", "maildefer top"), ("one queue", "maildefer top run/queue")),
     "web": (
         ("on this host: open the address that it prints", "maildefer web"),
         ("for others of its group, through a socket file", "maildefer web --socket run/web.sock --mode 660"),

@@ -2,9 +2,8 @@
 
     server     one process: pages, and a stream of news for each that is open
     access     who may see them: a token or a session, the Host header; headers of all responses
-    letters    entries of a queue, and one whole entry, as they are shown
     plots      numbers over time as SVG
     files/     templates, the style and the script; nothing is loaded from elsewhere
 
-Imports point down: server > access, letters, plots.
+Imports point down: server > access, plots.
 """

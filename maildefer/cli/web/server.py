@@ -15,9 +15,9 @@ from aiohttp import web
 from markupsafe import Markup, escape
 
 from maildefer.cli import output
+from maildefer.cli.live import letters
 from maildefer.cli.live.overview import QueueRow
 from maildefer.cli.live.watch import RATE, Watch
-from maildefer.cli.web import letters
 from maildefer.cli.web.access import Guard, add_headers
 from maildefer.cli.web.plots import plot
 from maildefer.errors import MaildeferError
@@ -175,7 +175,8 @@ class Pages:
 
     def _plot(self, what: str, path: str = "") -> Markup:
         history, at = self._watch.history, self._watch.overview.at
-        series, label = (f"{what} {path}", f"entries {what}") if path else (RATE, "messages a second")
+        series = f"{what} {path}" if path else what
+        label = "messages a second" if what == RATE else f"entries {what}"
         return plot(history.means(at, series), history.step_seconds, label)
 
 

@@ -3,3 +3,4 @@
 queues = {"run/orders": ["workers.orders"], "run/newsletter": ["workers.newsletter"]}
 router_defaults = {"host": ".+"}
 workers = 4
+health_config = {"socket": "run/health"}

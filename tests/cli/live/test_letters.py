@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from maildefer.cli.web import letters
-from maildefer.cli.web.letters import entry_page, folder_page, shell_line
+from maildefer.cli.live import letters
+from maildefer.cli.live.letters import entry_page, folder_page, shell_line
 from maildefer.errors import EntryNotFound
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
