@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from maildefer import events
 from maildefer.errors import MaildeferError
 from maildefer.maildir import reasons
 from maildefer.maildir.names import pushed_at
-from maildefer.maildir.operator.entries import FoundEntry, delete, list_entries
 from maildefer.maildir.system import System
 from maildefer.maildir.upkeep.sweep import Sweeper
 from maildefer.pool.context import PoolContext
+
+if TYPE_CHECKING:
+    from maildefer.maildir.operator.entries import FoundEntry
 
 _MOST_DELETED: Final = 1000  # in a pass, so that it delays no other chore
 _MOST_LOOKED_AT: Final = 10_000
@@ -35,6 +37,8 @@ class QueueSweeper(Sweeper):
 
     def _delete_old(self, before: float) -> None:
         """Delete what was buried before; by the mount's time. What was pushed later needs no look. Raises OSError."""
+        from maildefer.maildir.operator.entries import delete, list_entries  # 300 kB, where it is asked for
+
         letters = list_entries(self._layout, "dead", system=self._system)
         old = (found for found in letters if (pushed_at(found.key) or 0.0) < before)
         due = [found for found in islice(old, _MOST_LOOKED_AT) if self._buried_at(found) < before]

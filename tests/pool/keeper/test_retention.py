@@ -13,7 +13,7 @@ from maildefer import events
 from maildefer.maildir import reasons
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operator.entries import list_entries
+from maildefer.maildir.operator import entries
 from maildefer.pool.keeper import retention
 from maildefer.pool.keeper.retention import QueueSweeper
 from tests.support.queues import START, World
@@ -111,9 +111,9 @@ def test_what_another_host_has_deleted_or_is_a_directory_holds_up_nothing(
 ) -> None:
     Path(layout.dead_new, "1.strange").mkdir()
     keys = {bury(layout, number, pushed=START - 50 * DAY, buried=START - 40 * DAY) for number in range(3)}
-    found = list(list_entries(layout, "dead"))
+    found = list(entries.list_entries(layout, "dead"))
     os.unlink(found[1].path)
-    monkeypatch.setattr(retention, "list_entries", lambda *args, **more: iter(found))
+    monkeypatch.setattr(entries, "list_entries", lambda *args, **more: iter(found))
     monkeypatch.setattr(QueueSweeper, "_buried_at", lambda self, found: 0.0)
     sweeper(layout, world).do_pass(START)
     assert set(deleted) == keys - {found[1].key}
