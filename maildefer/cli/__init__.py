@@ -4,12 +4,12 @@
     commands/            one module for each command
     group, parameters    typer's groups, loaded when a command is called
     output               printing: data to standard output, all else to standard error
+    progress             how far a long command is, on a terminal
     defaults             default paths and pid files
     entries/             entries as `queue` and `dead` name, choose and print them
     live/                what `top` and `web` show, looked at again and again; web/: the page; top/: the screen
     manual/              examples, and the manual pages
     status_survey        what `status` shows, gathered in bounded time; process_usage: memory and time of processes
-    status_words         what is said of processes, queues and workers
     background_options   options of `start` and `log`; receiver_process: the process behind them
     routes_process       the process behind `routes`
     stdin_message        a message on standard input

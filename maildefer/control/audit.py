@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -71,14 +71,19 @@ class AuditReport:
 
 
 def audit(
-    paths: Sequence[str], *, timeout_seconds: float = TIMEOUT_SECONDS, system: System = SYSTEM
+    paths: Sequence[str],
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    system: System = SYSTEM,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> AuditReport:
     """Audit these queues together. Raises JournalMissing, QueueMissing and its kin, MaildeferError, OSError.
 
+    `tell` is called with what begins: the journals are read, the folders listed for the Nth time.
     Memory stays flat whatever is open; beyond some 100,000 open keys they lie in a temporary file.
     """
     try:
-        return _audited([_kept(path) for path in paths], timeout_seconds, system)
+        return _audited([_kept(path) for path in paths], timeout_seconds, system, tell)
     except sqlite3.Error as fault:
         raise MaildeferError(
             f"the audit can't keep its open keys: {fault}: make room for temporary files, or name a folder with "
@@ -86,8 +91,11 @@ def audit(
         ) from fault
 
 
-def _audited(queues: Sequence[Layout], timeout_seconds: float, system: System) -> AuditReport:
+def _audited(
+    queues: Sequence[Layout], timeout_seconds: float, system: System, tell: Callable[[str], None]
+) -> AuditReport:
     began = system.boottime()
+    tell("journals")
     ledger, strangers = _ledger(queues)
     accepted, since, handed = ledger.accepted, ledger.since, ledger.handed
     found: Counter[str] = Counter()
@@ -96,6 +104,7 @@ def _audited(queues: Sequence[Layout], timeout_seconds: float, system: System) -
     _seek_beginnings(ledger, system)
     while not (is_seen and _is_done(ledger, system)):
         looks += 1
+        tell(f"look {looks}")
         if not is_seen or not ledger.is_complete():
             _locate(ledger, again=looks > 1, system=system)
             is_seen = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Final
 
@@ -51,14 +51,21 @@ _RACES_AT_START: Final = 50
 _NFS: Final = frozenset(("nfs", "nfs4"))
 
 
-def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str = "") -> list[Finding]:
+def examine(
+    path: str,
+    *,
+    races: int = trials.RACES,
+    user: str = "",
+    group: str = "",
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Finding]:
     """Run all checks of a queue, or of a directory in which queues will be made. Raises QueueMissing.
 
     With a user or a group, also check whether a front end that runs as that user could serve the queue; raises
     ConfigurationError if the user or group does not exist.
 
     `races` is how often two processes compete for one file. They are forked, so it must be 0 if this process has other
-    threads.
+    threads. `tell` is called with the name of each trial that takes long.
     """
     path = os.path.abspath(path)
     if not os.path.exists(path):
@@ -76,9 +83,13 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
     try:
         below = ("tmp",) if is_queue else ()
         with open_folder(path, *below) as parent, trials.trial_folder(parent) as folder:
+            tell("names and syncs")
             found += [trials.try_names(folder), trials.try_sync(folder), _clock(folder)]
             if races:
-                found += [trials.try_race(folder, races), trials.try_sight(folder)]
+                tell(f"{races} races for a file")
+                found.append(trials.try_race(folder, races))
+                tell("what listings show")
+                found.append(trials.try_sight(folder))
     except OSError as fault:
         what = fault.strerror or str(fault)
         found.append(refuse("write", f"nothing can be written to {place}: {what}", _remedy(fault)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maildefer.cli.status_words import worker_row
+from maildefer.cli.live.status_words import worker_row
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,11 +54,11 @@ def queue(umask: None) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def findings(queue: Path, check: str = "permissions", **whom: str) -> list[Finding]:
+def findings(queue: Path, check: str = "permissions", **whom: Any) -> list[Finding]:
     return [finding for finding in examine(str(queue), races=0, **whom) if finding.check == check]
 
 
-def cured(queue: Path, check: str = "permissions", **whom: str) -> bool:
+def cured(queue: Path, check: str = "permissions", **whom: Any) -> bool:
     """The remedy, carried out as it stands, makes everything fine."""
     found = findings(queue, check, **whom)
     assert "ok" not in {finding.verdict for finding in found}

@@ -12,6 +12,7 @@ from maildefer.cli import output
 from maildefer.cli.defaults import open_or_make
 from maildefer.cli.entries.selection import Json, Yes
 from maildefer.cli.parameters import Commands
+from maildefer.cli.progress import steps
 from maildefer.control.audit import TIMEOUT_SECONDS, AuditReport
 from maildefer.control.audit import audit as run_audit
 from maildefer.control.journal_reader import kept_since
@@ -79,7 +80,8 @@ def _end(queues: list[str], yes: bool) -> None:
 
 
 def _audit(queues: list[str], patience: float, json: bool) -> None:
-    report = run_audit(queues, timeout_seconds=patience)
+    with steps("auditing") as tell:
+        report = run_audit(queues, timeout_seconds=patience, tell=tell)
     for suspect in report.suspects:
         if json:
             output.record({"kind": "suspect", **asdict(suspect)})

@@ -12,6 +12,7 @@ from maildefer.cli import output
 from maildefer.cli.defaults import RUN
 from maildefer.cli.group import EX_CONFIG
 from maildefer.cli.parameters import Commands
+from maildefer.cli.progress import steps
 from maildefer.doctor.examine import examine
 from maildefer.doctor.findings import Finding
 
@@ -33,7 +34,8 @@ def doctor(
 ) -> None:
     """Check whether a mount is safe for a queue."""
     place = path or (RUN if os.path.isdir(RUN) else ".")
-    findings = examine(place, user=user, group=group)
+    with steps("trying") as tell:
+        findings = examine(place, user=user, group=group, tell=tell)
     if json:
         for finding in findings:
             output.record({"path": os.path.abspath(place), **asdict(finding)})

@@ -18,6 +18,7 @@ from maildefer.cli.defaults import open_or_make
 from maildefer.cli.due_time import After, At, due
 from maildefer.cli.group import EX_NOPERM, EX_TEMPFAIL
 from maildefer.cli.parameters import Commands
+from maildefer.cli.progress import counted
 from maildefer.errors import MaildeferError, PermissionRefused, StorageFault, UniqueKeyRefused
 from maildefer.host.identity import this_host
 from maildefer.maildir.markers.names import hash_of
@@ -98,7 +99,8 @@ def push(
     reader = streams.mbox if mbox else streams.null_separated if null else None
     number, found = 0, ""
     fault: Exception | None = None
-    for file, result in _pushed(_works(put, files or ["-"], reader, recipients or [], sender, dsn)):
+    works = _works(put, files or ["-"], reader, recipients or [], sender, dsn)
+    for file, result in counted(_pushed(works), "pushed"):
         if isinstance(result, Exception):
             fault = fault or result
             continue

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maildefer.cli import output
-from maildefer.cli.parameters import Commands
-from maildefer.cli.status_survey import look, meant
-from maildefer.cli.status_words import (
+from maildefer.cli.live.status_words import (
     idle_words,
     limited_words,
     pause_words,
@@ -22,6 +20,8 @@ from maildefer.cli.status_words import (
     unknown_words,
     worker_row,
 )
+from maildefer.cli.parameters import Commands
+from maildefer.cli.status_survey import look, meant
 from maildefer.control import health
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts, ServingHost

@@ -9,6 +9,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.entries.selection import EntrySelection, select_entries
+from maildefer.cli.progress import counted
 from maildefer.errors import EntryMalformed, EntryNotFound, UniqueKeyHeld
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator.entries import Folder, FoundEntry
@@ -36,7 +37,7 @@ def apply(
         raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
     number, malformed, first = 0, 0, None
     listed = select_entries(layout, folders, wanted)
-    for found in list(listed) if lists_first else listed:
+    for found in counted(list(listed) if lists_first else listed, done):
         try:
             action(found)
         except (EntryMalformed, UniqueKeyHeld) as fault:

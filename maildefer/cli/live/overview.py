@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from maildefer.cli import output
-from maildefer.cli.status_survey import StatusSurvey
-from maildefer.cli.status_words import (
+from maildefer.cli.live.status_words import (
     idle_words,
     limited_words,
     pause_words,
@@ -19,6 +18,7 @@ from maildefer.cli.status_words import (
     unknown_words,
     worker_state,
 )
+from maildefer.cli.status_survey import StatusSurvey
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts, ServingHost
 from maildefer.host.identity import this_host

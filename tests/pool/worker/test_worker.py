@@ -6,7 +6,7 @@ import errno
 from types import SimpleNamespace
 from typing import Any
 
-from maildefer.cli.status_words import worker_row as row
+from maildefer.cli.live.status_words import worker_row as row
 from maildefer.errors import MountFault
 from maildefer.handling.outcomes import Deferred
 from maildefer.host.working_directory import WorkingDirectory
