@@ -15,6 +15,7 @@ import pytest
 from maildefer.cli.project_skeleton import write_project
 from maildefer.mail import MailResponse
 from maildefer.maildir.layout import create_queue
+from maildefer.message.envelope import Envelope, split
 from maildefer.queue import Queue
 from tests.support.documents import blocks_of, is_file, name_of, write_block
 from tests.support.http_front_end import ALL, serving, tokens_in
@@ -130,6 +131,27 @@ def test_the_front_end_stores_an_event_of_a_provider_once(
     assert len(os.listdir(events.new)) == 1
     run(project, "maildefer", "supervise", "run/events", "--drain", "--workers", "1")
     assert len(os.listdir(project / "run/bounced")) == 1
+
+
+INVITE = """
+import os
+from shop.app import app
+os.chdir("/")
+print(app.test_client().post("/invite", data={"address": "ann@example.org"}).status_code)
+"""
+
+
+def test_what_a_web_application_sends_is_in_the_outgoing_queue(
+    project: Path,
+) -> None:
+    if MISSING:
+        pytest.skip("Flask is not installed: .ci/setup test")
+    (project / "run").mkdir()
+    (project / "web.py").write_text(INVITE)
+    assert run(project, "web").split() == ["202"]
+    [name] = os.listdir(project / "run/outgoing/new")
+    envelope, _ = split((project / "run/outgoing/new" / name).read_bytes())
+    assert envelope == Envelope("shop@example.org", "ann@example.org")
 
 
 @pytest.mark.lifecycle
