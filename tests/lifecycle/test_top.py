@@ -122,7 +122,7 @@ def test_a_mount_that_hangs_holds_up_no_key(queue: Layout, top: Top) -> None:
     user = top(HANGS)
     user.until(lambda text: "hangs" in text)
     user.press("\r")
-    user.until(lambda text: "no answer within 3 s" in text)
+    user.until(lambda text: "no answer within 5 s" in text)
     user.press("q")
     assert (user.ended(), user.is_restored()) == (0, True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +24,9 @@ from maildefer.cli.status_survey import StatusSurvey
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts, ServingHost
 from maildefer.host.identity import this_host
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.upkeep.closures import Closures
 from maildefer.untrusted import number, objects
 
 
@@ -129,8 +133,17 @@ class Overview:
         return next((row for row in self.queues if row.path == path), None)
 
 
-def overview_of(seen: StatusSurvey, at: float, looked_seconds: float | None, home: str) -> Overview:
-    """The rows of a survey, for a command in the folder `home`. What other hosts wrote is untrusted."""
+def overview_of(
+    seen: StatusSurvey,
+    at: float,
+    looked_seconds: float | None,
+    home: str,
+    down: Mapping[str, tuple[str, ...]],
+) -> Overview:
+    """The rows of a survey, for a command in the folder `home`; `down` are words of `down_in` by queue.
+
+    What other hosts wrote is untrusted.
+    """
     own = seen.own_leases
     pools = [_local(one) for one, _ in seen.local]
     others: dict[tuple[str, int], PoolRow] = {}
@@ -142,7 +155,7 @@ def overview_of(seen: StatusSurvey, at: float, looked_seconds: float | None, hom
     queues = []
     for path, counts in seen.queues.items():
         if isinstance(counts, EntryCounts):
-            notes = tuple(_notes(path, counts, seen))
+            notes = (*_notes(path, counts, seen), *down.get(path, ()))
             told = problems_of_queue(counts, own, is_kept=path in seen.kept_queues)
             for pool in [_other(lease) for lease in counts.serving if lease.lease not in own]:
                 known = others.setdefault((pool.host, pool.pid), pool)
@@ -166,6 +179,18 @@ def overview_of(seen: StatusSurvey, at: float, looked_seconds: float | None, hom
         looked_seconds=looked_seconds,
         workers=tuple(worker for pool in pools for worker in pool.workers),
         attempts=tuple(counts for one, _ in seen.local for counts in _attempts(one.status or {})),
+    )
+
+
+def down_in(queue: str) -> tuple[str, ...]:
+    """The destinations of mail that a queue knows to be down, in words. It touches the mount."""
+    layout = Layout(queue)
+    if not os.path.isdir(f"{layout.control}/closed"):
+        return ()
+    now = time.time()
+    return tuple(
+        f"{one.name} is down for {output.duration(now - one.since_seconds)}: {one.words}"
+        for one in Closures(layout, now=time.time).records()
     )
 
 

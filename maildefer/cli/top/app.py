@@ -126,7 +126,7 @@ class TopApp:
 
         async def call() -> None:
             try:
-                found = await call_bounded(function, letters.SECONDS + 2.0)
+                found = await call_bounded(function, letters.SECONDS + 4.0)
             except OSError as fault:
                 found = CallFailed(fault)
             match found:

@@ -148,7 +148,7 @@ class Pages:
         if len(self._late) >= _MOST_STUCK:
             raise web.HTTPGatewayTimeout(text="Its filesystem hangs, as earlier looks do.")
         try:
-            found = await call_bounded(look, letters.SECONDS + 2.0)
+            found = await call_bounded(look, letters.SECONDS + 4.0)
         except OSError as fault:
             raise web.HTTPServiceUnavailable(
                 text=f"No process can be had to look: {fault.strerror}"
