@@ -24,10 +24,13 @@ from maildefer.message.dsn.asked import passed_on
 from maildefer.message.envelope import date, encode_address
 from maildefer.message.outgoing.connection import opened
 from maildefer.message.outgoing.refusals import ServerReply, is_final
+from maildefer.message.outgoing.relay import own_name
 from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
+from maildefer.message.outgoing.stamps import stamped
 from maildefer.message.outgoing.wire_message import wire_bytes
 
 _STEM = re.compile(r"[!-:=?-~]+").fullmatch
+_SIGNATURE = re.compile(rb"^dkim-signature[ \t]*:", re.IGNORECASE | re.MULTILINE).search
 _BAD_ADDRESS = 553
 _DOWN = 0  # the code of what no server has said
 _CLOCKS_DIFFER_SECONDS = 86400.0  # this host's clock only saves a look at the mount's
@@ -122,8 +125,14 @@ class Delivery:
 
 
 def _traced(message: Any) -> bytes:
-    """The message as it goes out, below a Received line of ours, by which a mail loop is found (RFC 5321, 4.4)."""
+    """The message as it goes out, below a Received line of ours, by which a mail loop is found (RFC 5321, 4.4).
+
+    A message that was pushed without Date and Message-ID gets them, the same at each attempt (RFC 6409, section 8).
+    """
     stem = (message.key or "").partition(",")[0]  # of another writer's file, it may be anything
     identity = f" id {stem}" if _STEM(stem) else ""
+    data = wire_bytes(message)
+    if not _SIGNATURE(data, 0, max(0, data.find(b"\r\n\r\n"))):  # which may be over fields that are not there
+        data = stamped(data, message.From, stem if identity else None, own_name(), when=pushed_at(stem))
     line = f"Received: by {os.uname().nodename} (maildefer){identity}; {date(time.time())}\r\n"
-    return line.encode("utf-8", "backslashreplace") + wire_bytes(message)
+    return line.encode("utf-8", "backslashreplace") + data

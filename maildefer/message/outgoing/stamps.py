@@ -20,12 +20,18 @@ _DOMAIN: Final = re.compile(r"[A-Za-z0-9.-]+")
 
 
 def stamped(
-    data: bytes, sender: str, name: str | None, host: str, answered: MailRequest | None = None
+    data: bytes,
+    sender: str,
+    name: str | None,
+    host: str,
+    answered: MailRequest | None = None,
+    when: float | None = None,
 ) -> bytes:
     """`data`, with CRLF line ends, with those of the fields on top that it lacks.
 
     `name` makes the Message-ID, so that it is the same at each attempt; without one it is a new one. Its domain is the
-    author's, else the sender's, else `host`. An answer names the message `answered`, and says that a program wrote it.
+    author's, else the sender's, else `host`. `when` it was made is now, unless given. An answer names the message
+    `answered`, and says that a program wrote it.
     """
     end = data.find(b"\r\n\r\n")
     head = data if end < 0 else data[: end + 2]
@@ -33,7 +39,7 @@ def stamped(
     there = {found[1].lower() for found in _FIELD.finditer(head)} if has_head else set()
     added = b""
     if b"date" not in there:
-        added += b"Date: %b\r\n" % date(time.time()).encode()
+        added += b"Date: %b\r\n" % date(time.time() if when is None else when).encode()
     if b"message-id" not in there:
         left = name or f"{time.time_ns():x}.{os.urandom(8).hex()}"
         added += b"Message-ID: <%b@%b>\r\n" % (left.encode(), _domain(head, sender, host).encode())

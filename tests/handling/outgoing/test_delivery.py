@@ -28,7 +28,7 @@ from maildefer.message.request import MailRequest, received
 from tests.support import certificates, dns_server, next_server
 from tests.support.next_server import CLOSE, TAKEN, NextServer
 
-BODY = b"From: s@x\r\nSubject: s\r\n\r\n.hello\r\n"
+BODY = b"From: s@x\r\nDate: today\r\nMessage-ID: <1@x>\r\n\r\n.hello\r\n"
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_what_the_server_takes_is_done_and_its_words_are_logged(
     assert by.startswith("MAIL FROM:<Ann@x>")
     assert to == ["Bob@b.example"], "in the case in which it was given"
     assert data.startswith(b"Received: by ")
-    assert data.partition(b"\r\n")[2] == b"From: s@x\r\nSubject: s\r\n\r\n..hello\r\n"
+    assert data.partition(b"\r\n")[2] == BODY.replace(b".hello", b"..hello")
     [line] = [line for line in told if line["event"] == "entry.delivered"]
     assert (line["to"], line["reply"]) == ("Bob@b.example", "250 2.0.0 queued as 4711 (127.0.0.1)")
 
@@ -233,6 +233,22 @@ def test_a_key_that_another_program_chose_forges_no_field(
     received_line, rest = data.split(b"\r\n", 1)
     assert re.fullmatch(rb"Received: by \S+ \(maildefer\); [^\r\n]+", received_line)
     assert rest.startswith(b"From: s@x\r\n")
+
+
+def test_a_message_without_date_and_id_has_them_the_same_at_each_attempt(
+    server: NextServer, sender: Sender
+) -> None:
+    server.replies["MESSAGE"] = [TAKEN]
+    delivery = [sender.delivery(data=b"From: s@shop.example\r\n\r\nhello\r\n", age=7200) for _ in range(2)]
+    with pytest.raises(Defer):
+        delivery[0].send()
+    delivery[1].send()
+    first, second = (data.split(b"\r\n")[1:] for _, _, data in server.messages)
+    assert first == second
+    assert first[1].endswith(b".host@shop.example>")
+    signed = b"DKIM-Signature: v=1; h=from:date:message-id\r\nFrom: s@x\r\n\r\n"
+    sender.send(data=signed)
+    assert server.messages[-1][2].partition(b"\r\n")[2] == signed
 
 
 def test_what_is_too_old_is_given_up_with_the_last_words(server: NextServer, sender: Sender) -> None:
