@@ -133,7 +133,7 @@ def sending(
         },
     }
     path = tmp_path_factory.mktemp("sending")
-    project = Project(path, APPLICATION.parent / "sending", queues=("run/outgoing",))
+    project = Project(path, APPLICATION.parent / "delivering", queues=("run/outgoing",))
     pool = Pool(project, workers=1, environ={"OUTGOING": json.dumps(config)})
     try:
         pool.start().await_ready()
