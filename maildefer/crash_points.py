@@ -186,7 +186,7 @@ def _call_text(task: Any, arguments: tuple[Any, ...], named: dict[str, Any], opt
     return f"{task.name}{json.dumps([arguments, named], default=repr)}"
 
 
-def _sent_text(relay: Relay, message: Any, To: Any = None, From: Any = None) -> str:
+def _sent_text(relay: Relay, message: Any, To: Any = None, From: Any = None, *, now: bool = False) -> str:
     return f"to {To or getattr(message, 'To', None) or message['To']}"
 
 

@@ -36,7 +36,8 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
         )
         # An answer by a program, from the null sender: nothing may answer it in turn (RFC 3834).
         answer["Auto-Submitted"] = "auto-replied"
-        settings.relay.deliver(answer, From="")
+        # At once, since it is noted: what waits for this function's return is discarded with an attempt cut short.
+        settings.relay.deliver(answer, From="", now=True)
         if key:
             blog.note_answered(key)
     return "workers.index.START"

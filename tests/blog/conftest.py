@@ -24,7 +24,9 @@ class FakeRelay:
         self.senders: list[str | None] = []
         self.fault: OSError | None = None
 
-    def deliver(self, message: MailResponse, To: str | None = None, From: str | None = None) -> None:
+    def deliver(
+        self, message: MailResponse, To: str | None = None, From: str | None = None, *, now: bool = False
+    ) -> None:
         if self.fault is not None:
             raise self.fault
         self.delivered.append(message)
