@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -66,10 +66,13 @@ def _figures(cpu: dict[str, list[float]], costs: dict[str, list[Cost]]) -> Itera
             yield _figure(f"RSS of {role}, {many} / {few}", "times", growth, FLAT_LIMIT)
 
 
-def drain_cost(base: str, entries: int, application: str = "noop") -> Cost:
-    """Drains `entries` with a pool that was paused until then."""
+def drain_cost(
+    base: str, entries: int, application: str = "noop", prepare: Callable[[str], object] = lambda queue: None
+) -> Cost:
+    """Drains `entries` with a pool that was paused until then; `prepare` gets the queue's path before."""
     with filesystem.fresh_directory(base) as directory:
         queue = make_maildir(os.path.join(directory, "queue"))
+        prepare(queue)
         with Pool(queue, workers=WORKERS, application=application) as pool:
             pool.pause()
             fill(queue, entries)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks import filesystem
+from benchmarks.backlog import drain_cost
 from benchmarks.drain import Run, drained
 from benchmarks.figures import OURS, Figure, Limit, compare, interleave
 from benchmarks.filler import ENTRY_BYTES, make_maildir
@@ -18,7 +19,7 @@ from maildefer.maildir.layout import create_queue
 WITHOUT = "without a journal"
 # A drain by a no-op handler is the worst case: to five cheap system calls a message comes one. A push on tmpfs, where
 # a sync does nothing, is no push.
-LIMITS = {"push": Limit(bound=0.85), "drain": Limit(bound=0.7)}
+LIMITS = {"push": Limit(bound=0.9), "drain": Limit(bound=0.9), "processor": Limit(bound=1 / 1.05)}
 PUSHES = {"ext4": 1_000, "tmpfs": 5_000}
 
 
@@ -32,6 +33,7 @@ def measure(quick: bool) -> list[Figure]:
                 cases: dict[str, Callable[[bool], float]] = {
                     "push": partial(_push, base, PUSHES[name] // share),
                     "drain": partial(_drain, base, 10_000 // share),
+                    "processor": partial(_processor, base, 10_000 // share),
                 }
                 for case, rate in cases.items():
                     samples = interleave(_contenders(rate), rounds, note=print)
@@ -65,12 +67,23 @@ def _drain(base: str, entries: int, kept: bool) -> float:
         return rate
 
 
+def _processor(base: str, entries: int, kept: bool) -> float:
+    """Messages for each second of the pool's processor time."""
+    return 1e6 / drain_cost(base, entries, prepare=partial(_prepare, kept=kept)).cpu_us_per_message
+
+
 def _queue(directory: str, kept: bool) -> str:
     queue = make_maildir(os.path.join(directory, "queue"))
+    _prepare(queue, kept)
+    return queue
+
+
+def _prepare(queue: str, kept: bool) -> None:
     layout = create_queue(queue)
     if kept:
         journal.begin_journal(layout)
-    return queue
+    else:
+        journal.end_journal(layout)
 
 
 def _refuse_unkept(queue: str, kept: bool, entries: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from maildefer.handling.project import queue_paths, settings
 from maildefer.handling.project.finder import PACKAGES
+from maildefer.maildir.journal import close_journals
 
 _MOST_LEFT_OPEN = 8  # what a library keeps, and what the collector has not found yet
 
@@ -34,6 +35,7 @@ def _no_descriptors_stay_open() -> Iterator[None]:
     """Tests share a process: a few descriptors that each left open have ended others, in some orders only."""
     before = len(os.listdir("/proc/self/fd"))
     yield
+    close_journals()
     left = len(os.listdir("/proc/self/fd")) - before
     assert left <= _MOST_LEFT_OPEN, f"{left} descriptors were left open"
 

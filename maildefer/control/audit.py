@@ -19,7 +19,7 @@ from maildefer.backoff import Backoff
 from maildefer.control.journal_gaps import silent_writers
 from maildefer.control.key_ledger import HostBoot, KeyLedger, OpenKey
 from maildefer.errors import JournalMissing, MaildeferError
-from maildefer.maildir.journal import boot_name, host_name
+from maildefer.maildir.journal_file import boot_name, host_name
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import FOLDERS, Folder

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from maildefer.maildir.journal import unquoted
+from maildefer.maildir.journal_file import unquoted
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.untrusted import UntrustedRecord, open_plain
@@ -27,6 +27,13 @@ class JournalRecord:
     verb: str
     key: str
     detail: str | None
+    told: str = ""  # the detail as it stands there
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The facts of a note."""
+        parts = (one.partition("=") for one in self.told.split(","))
+        return {name: unquoted(value) for name, equals, value in parts if equals}
 
 
 def list_files(queue: Layout) -> list[str]:
@@ -39,13 +46,24 @@ def read_lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
 
     Raises OSError, and UntrustedRecord for a file that is none of a journal.
     """
-    passed, began = 0, at
+    passed, began, room = (
+        0,
+        at,
+        0,
+    )  # room: what a mapped file has ahead, or a host did not write before it stopped
     with open(open_plain(path)[0], "rb") as file:
         file.seek(at)
         while line := file.readline(_LONGEST_BYTES):
-            if line.endswith((b"\n", b" .")):
-                at += len(line)
-                yield line, at
+            written = line.rstrip(b"\0")
+            if not written:
+                room += len(line)
+                if room > _MOST_PASSED_BYTES:
+                    raise UntrustedRecord("holds what are no records")
+                continue
+            at, room = at + room, 0
+            if written.endswith((b"\n", b" .")):
+                at, room = at + len(written), len(line) - len(written)
+                yield written.rstrip(b"\n\0"), at
             elif len(line) == _LONGEST_BYTES:
                 at += len(line)
                 passed += len(line)
@@ -100,4 +118,4 @@ def parse_record(line: bytes) -> JournalRecord | None:
         raise UntrustedRecord("is torn") from fault
     if fields[-1] != "." or not 4 <= len(fields) <= 5 or not math.isfinite(when) or "\0" in f"{key}{detail}":
         raise UntrustedRecord("is torn")
-    return JournalRecord(when, verb, key, detail)
+    return JournalRecord(when, verb, key, detail, fields[3])

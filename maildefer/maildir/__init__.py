@@ -14,7 +14,7 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     doubt             settles a doubtful reply by fresh listings
     scan              lists folders lazily; reading: reads the bytes of a claimed entry
     reasons           the file that says why an entry was buried
-    journal           the optional record of pushes and settles
+    journal           the record of pushes and settles; journal_file: its files, appended to or mapped
     outbox/           what handlers send: it is seen when they have returned, all of it or nothing
     idempotency/      requests that are carried out once, however often they come
     markers/          at most one entry for each name at a time

@@ -190,7 +190,7 @@ class Claim:
         if keep:
             return self._move(claimer.layout.done_new, self.to_settle.returned().waiting(), folder=".done")
         if claimer.journal is not None:
-            claimer.journal.record_end("ack", self.key, handoffs=self.entry.handoffs)
+            claimer.journal.record_end("ack", self.key, handoffs=self._entry.handoffs if self._entry else 0)
         try:
             if IN_KEY in self.name:
                 ends.end_entry(claimer.layout, claimer._cur + self.name, self.key, system=claimer.system)

@@ -1,13 +1,15 @@
 """The optional journal of a queue: records of pushes and settles, by which `maildefer audit` proves that none is lost.
 
 A journal is kept if `.maildefer/journal/` is a directory, by every process that begins to use the queue after that.
-There are two files for each day, each boot of a host and each user; all processes of that user append to them, with one
-write for each record. If something else has the name of such a file, a process makes a file of its own.
+There are two files for each day, each boot of a host and each user, to which all processes of that user append; those
+with many records have files of their own (`journal_file`), as have those that find something else under that name.
 
     2026-11-24.mx1.0f8fad5b.0.pushed     TIME begin journal SINCE .   every push is to have a record from then on
                                          TIME push KEY .              after it was durable, before it is acknowledged
+    2026-11-24.mx1.0f8fad5b.0.m0.pushed  the same, of one process at a time
     2026-11-24.mx1.0f8fad5b.0.settled    TIME ack|pop|delete|withdraw KEY [h=N] .   before the final unlink
                                          TIME move KEY FOLDER/NAME .                before the rename
+                                         TIME note KEY NAME=FACT,… .                what became of an attempt, and why
                                          TIME kept KEY .    the unlink found it gone: the record before is void
                                          TIME gap SINCE .   records since then could not be written (a full disk)
 
@@ -26,16 +28,23 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
 from maildefer.maildir import durable
+from maildefer.maildir.journal_file import (
+    AppendedFile,
+    JournalFile,
+    boot_name,
+    host_name,
+    open_appended,
+    open_mapped,
+    quoted,
+)
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import folder, recording
 from maildefer.maildir.rights.confined import unconfined
-from maildefer.maildir.rights.folder import Folder
-from maildefer.maildir.rights.modes import Rights, make_in, rights_in
+from maildefer.maildir.rights.modes import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System, token
 
 Kind = Literal["pushed", "settled"]
@@ -44,10 +53,9 @@ KEPT_SECONDS: Final[dict[Kind, float]] = {  # an end is kept for longer than its
     "pushed": 30 * 86400.0,
     "settled": 32 * 86400.0,
 }
-# Faults of a link, a FIFO that nobody reads, a folder, another user's file:
-_IN_THE_WAY = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM}
 HANDOFFS_FIELD: Final = "h="
-_HIGH = 200  # a handler that has closed all descriptors does not get so high a number for its next file
+_LONGEST_FACT: Final = 400  # characters of a fact that is noted
+_APPENDED: Final = 16  # records of a process before it maps a file of its own
 
 
 def _report_nothing(event: str, **facts: object) -> None:
@@ -61,6 +69,16 @@ def report_with(emit: Callable[..., None]) -> None:
     """Have this process, and those that it forks, report by `emit` that records can't be written."""
     global _report
     _report = emit
+
+
+Describe = Callable[[bytes], Mapping[str, object]]
+_describe: Describe = lambda data: {}  # noqa: E731
+
+
+def describe_with(describe: Describe) -> None:
+    """Have this process, and those that it forks, note what this says of the bytes of each entry that it pushes."""
+    global _describe
+    _describe = describe
 
 
 class Journal:
@@ -77,8 +95,11 @@ class Journal:
         self._direct = direct
         self._system = system
         self._lock = threading.Lock()
-        self._descriptors: dict[Kind, int] = {}
-        self._day = -1
+        self._files: dict[Kind, JournalFile] = {}
+        self._left: dict[Kind, int] = {}  # records until the file is to be a mapped one
+        self._until = 0.0  # the end of the day of the files
+        self._quick: dict[Kind, Callable[[bytes], object]] = {}  # for mapped files, which takes half the time
+        self._time = system.time
         self._gap: float | None = None
         self._failing: set[Kind] = set()
 
@@ -87,9 +108,14 @@ class Journal:
         now = self._system.time()
         self._append("pushed", now, "".join(f"\n{now:.3f} push {quoted(key)} ." for key in keys))
 
+    def record_origin(self, key: str, data: bytes) -> None:
+        """Note what is known of an entry's bytes, which are about to be pushed."""
+        if facts := _describe(data):
+            self._note("pushed", key, facts)
+
     def record_end(self, how: End, key: str, *, handoffs: int = 0) -> None:
         """Record an entry that is about to be unlinked."""
-        now = self._system.time()
+        now = self._time()
         handed = f" {HANDOFFS_FIELD}{handoffs}" if handoffs else ""
         self._append("settled", now, f"\n{now:.3f} {how} {quoted(key)}{handed} .")
 
@@ -107,6 +133,17 @@ class Journal:
         now = self._system.time()
         self._append("settled", now, f"\n{now:.3f} kept {quoted(key)} .")
 
+    def record_note(self, key: str, facts: Mapping[str, object]) -> None:
+        """Record what `maildefer explain` tells of an entry; the audit passes it over. Empty facts are left out."""
+        self._note("settled", key, facts)
+
+    def _note(self, kind: Kind, key: str, facts: Mapping[str, object]) -> None:
+        now = self._system.time()
+        cut = {name: str(value)[:_LONGEST_FACT].replace("\0", " ") for name, value in facts.items() if value}
+        told = ",".join(f"{name}={quoted(text).replace(',', '%2C')}" for name, text in cut.items())
+        if told:
+            self._append(kind, now, f"\n{now:.3f} note {quoted(key)} {told} .")
+
     def close(self) -> None:
         """Close the files; the next record opens them again."""
         with self._lock:
@@ -114,11 +151,17 @@ class Journal:
 
     def _append(self, kind: Kind, now: float, text: str) -> None:
         with self._lock:
+            if kind in self._quick and now < self._until:
+                try:
+                    self._quick[kind](text.encode())
+                    return
+                except OSError:
+                    del self._quick[kind]  # and the long way round
             fault: OSError | None = None
             for last in (False, True):
                 data = (text if self._gap is None else f"\n{now:.3f} gap {self._gap:.3f} .{text}").encode()
                 try:
-                    if self._system.write(self._descriptor(kind, now), data) == len(data):
+                    if self._file(kind, now).write(data):
                         self._gap = None
                         self._failing.discard(kind)
                         return
@@ -135,55 +178,47 @@ class Journal:
                 why = "only a part was written" if fault is None else fault.strerror
                 _report("journal.failed", queue=self._layout.path, kind=kind, error=why)
 
-    def _descriptor(self, kind: Kind, now: float) -> int:
-        day = int(now // 86400)
-        if day != self._day:
+    def _file(self, kind: Kind, now: float) -> JournalFile:
+        if not self._until - 86400 <= now < self._until:
             self._close()
-            self._day = day
-        if (descriptor := self._descriptors.get(kind)) is None:
-            from fcntl import F_DUPFD_CLOEXEC, fcntl  # a shared library, loaded only where a journal is kept
+            self._until = (now // 86400 + 1) * 86400
+        file = self._files.get(kind)
+        if file is not None and kind not in self._left:
+            return file
+        stem = f"{time.strftime('%Y-%m-%d', time.gmtime(now))}.{self._writer}"
+        if file is None:
+            file = self._files[kind] = AppendedFile(self._open(kind, stem), system=self._system)
+            self._left[kind] = _APPENDED
+        self._left[kind] -= 1
+        if self._left[kind] < 0:
+            del self._left[kind]
+            if (mapped := self._mapped(kind, stem)) is not None:
+                file.close()
+                file = self._files[kind] = mapped
+                self._quick[kind] = mapped.write
+        return file
 
-            opened = self._open(kind, f"{time.strftime('%Y-%m-%d', time.gmtime(now))}.{self._writer}")
-            try:
-                descriptor = fcntl(opened, F_DUPFD_CLOEXEC, _HIGH)
-                self._system.close(opened)
-            except OSError:  # RLIMIT_NOFILE is lower
-                descriptor = opened
-            self._descriptors[kind] = descriptor
-        return descriptor
+    def _mapped(self, kind: Kind, stem: str) -> JournalFile | None:
+        """Map a file, except on NFS, where others would see it late, and for root in a queue of another user."""
+        rights = recording.record_rights(self._layout.path, self._system)
+        if self._direct or rights.owner >= 0 or self._system.write is not SYSTEM.write:
+            return None
+        place = (self._layout.path, ".maildefer", "journal")
+        with folder.open_folder(*place, listing=False, system=self._system) as journal:
+            return open_mapped(journal, stem, kind, rights.file_mode, system=self._system)
 
     def _open(self, kind: Kind, stem: str) -> int:
-        """Open the shared file; on NFS, or if something else has its name, make a file of this process's own."""
-        system, rights = self._system, recording.record_rights(self._layout.path, self._system)
+        rights = recording.record_rights(self._layout.path, self._system)
         place = (self._layout.path, ".maildefer", "journal")
-        with folder.open_folder(*place, listing=False, system=system) as journal:
-            if not (self._direct and kind == "settled") and rights.owner < 0:  # root gives its file away
-                try:
-                    return self._open_shared(journal, f"{stem}.{kind}", rights)
-                except OSError as fault:
-                    if fault.errno not in _IN_THE_WAY:
-                        raise
-            alone = self._direct and kind == "settled"  # NFS takes no two of these together: open(2)
-            flags = durable.NEW | (os.O_DIRECT if alone else os.O_APPEND)
-            descriptor = journal.open(f"{stem}.{system.token(8)}.{kind}", flags, rights.file_mode)
-            rights.give(descriptor)
-            return descriptor
-
-    def _open_shared(self, journal: Folder, name: str, rights: Rights) -> int:
-        descriptor = journal.open(name, durable.THERE | os.O_APPEND | os.O_CREAT, rights.file_mode)
-        try:
-            durable.must_be_plain(descriptor, name, os.geteuid(), self._system)
-            rights.give(descriptor)
-        except OSError:
-            self._system.close(descriptor)
-            raise
-        return descriptor
+        alone = self._direct and kind == "settled"  # NFS takes no two of these together: open(2)
+        with folder.open_folder(*place, listing=False, system=self._system) as journal:
+            return open_appended(journal, stem, kind, rights, alone=alone, system=self._system)
 
     def _close(self) -> None:
-        for descriptor in self._descriptors.values():
-            with suppress(OSError):  # closed by a handler
-                self._system.close(descriptor)
-        self._descriptors.clear()
+        for file in self._files.values():
+            file.close()
+        for known in (self._files, self._left, self._quick):
+            known.clear()
 
 
 _journals: dict[str, Journal | None] = {}  # of this process, by the queue's path
@@ -203,8 +238,10 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
         pass
     journal = None
     if os.path.isdir(layout.journal):
-        direct = is_nfs(layout.journal)
+        direct = durable.is_nfs(layout.journal)
         journal = Journal(layout, host=host_name(), boot=f"{boot_name()}.{os.geteuid()}", direct=direct)
+    elif not os.path.isdir(layout.control):  # it is yet to be made, and then keeps one, perhaps
+        return None
     return _journals.setdefault(layout.path, journal)
 
 
@@ -256,45 +293,3 @@ def close_journals() -> None:
         if journal is not None:
             journal.close()
     _journals.clear()
-
-
-def host_name() -> str:
-    """Return this host's name as it is written in names of files: letters, digits and dashes."""
-    name = os.uname().nodename.partition(".")[0].lower()
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:30] or "host"
-
-
-def boot_name() -> str:
-    """Return a name of this boot: records of an earlier boot that were not synced may be lost."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read(8)
-    except OSError:
-        return "unknown"
-
-
-def is_nfs(path: str) -> bool:
-    """Whether the path is on an NFS mount, as far as the mounts of this process show it."""
-    try:
-        device = os.stat(path).st_dev
-        mark = f"{os.major(device)}:{os.minor(device)}"
-        with open("/proc/self/mountinfo", errors="surrogateescape") as file:  # proc(5)
-            lines = [line.split(" ") for line in file]
-    except OSError:
-        return False
-    return any(line[2] == mark and line[line.index("-") + 1].startswith("nfs") for line in lines)
-
-
-def quoted(text: str) -> str:
-    """Render a field of a record; characters of other writers' names that would break the line are escaped."""
-    if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
-        return text
-    return "".join(chr(c) if 0x21 <= c < 0x7F and c != 0x25 else f"%{c:02X}" for c in os.fsencode(text))
-
-
-def unquoted(text: str) -> str:
-    """Return the text of a field that `quoted` has rendered."""
-    if "%" not in text:
-        return text
-    first, *rest = text.encode().split(b"%")
-    return os.fsdecode(first + b"".join(bytes([int(part[:2], 16)]) + part[2:] for part in rest))

@@ -200,6 +200,8 @@ class Pusher:
         data = b"".join(chunks)
         key = names.sized(stem, len(data))
         path = f"{self.layout.tmp}/{draft_name(key, self.placer.rights)}"
+        if self.placer.journal is not None:
+            self.placer.journal.record_origin(key, data)
         try:
             descriptor = durable.begin_file(path, data, rights=self.placer.rights, system=self._system)
             return UnsyncedEntry(key, path, descriptor, None)

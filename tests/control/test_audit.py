@@ -149,6 +149,7 @@ def test_an_entry_is_followed_into_a_queue_to_which_it_was_handed_while_the_audi
 
 def test_what_was_handed_to_a_queue_without_a_journal_is_unproven(queue: Layout, tmp_path: Path) -> None:
     other = create_queue(str(tmp_path / "other"))
+    journal.end_journal(other)
     key = push(queue)
     claim(queue, key).handoff(other)
     assert os.listdir(other.new) == [f"{key},h=1,n=1"]
@@ -229,8 +230,10 @@ def test_a_requeued_letter_is_open_again(queue: Layout) -> None:
 
 
 def test_a_queue_without_a_journal_cannot_be_audited(tmp_path: Path) -> None:
+    plain = create_queue(str(tmp_path / "plain"))
+    journal.end_journal(plain)
     with pytest.raises(JournalMissing, match="audit --on"):
-        audit([create_queue(str(tmp_path / "plain")).path])
+        audit([plain.path])
 
 
 def test_a_ledger_forgets_foreign_ends_of_former_days(queue: Layout) -> None:
@@ -344,9 +347,8 @@ def test_a_push_that_is_recorded_while_the_audit_looks_is_heard_of(queue: Layout
     assert report.looks == 1, "by reading on, with the same look at the folders"
 
 
-@pytest.mark.parametrize("text", [b"[" * 200_000, b"\0" * 40_000])
-def test_a_file_of_the_journal_without_any_record_is_named(queue: Layout, text: bytes) -> None:
-    Path(queue.journal, "2026-11-24.a.1.pushed").write_bytes(text)
+def test_a_file_of_the_journal_without_any_record_is_named(queue: Layout) -> None:
+    Path(queue.journal, "2026-11-24.a.1.pushed").write_bytes(b"[" * 200_000)
     assert list(audited(queue).unreadable.values()) == ["holds no record"]
     with open(f"{queue.journal}/2026-11-24.a.1.pushed", "ab") as file:
         file.write(b"\n1.0 push 1.a .")

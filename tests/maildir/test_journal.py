@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import EntryNotFound, MountFault
-from maildefer.maildir import journal, pop
+from maildefer.maildir import durable, journal, journal_file, pop
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.journal import Journal
 from maildefer.maildir.layout import Layout, create_queue
@@ -31,7 +31,7 @@ LEASE = f"{LABEL}-17-abcdef012345"
 def queue(tmp_path: Path) -> Iterator[Layout]:
     """A queue of the real filesystem that keeps a journal."""
     layout = create_queue(str(tmp_path / "queue"))
-    assert journal.begin_journal(layout)
+    journal.begin_journal(layout)
     yield layout
     journal.close_journals()
 
@@ -55,7 +55,7 @@ def records(queue: Layout) -> list[list[str]]:
     """Verb, key, detail; without times."""
     found: list[list[str]] = []
     for path in sorted(Path(queue.journal).iterdir()):
-        for line in filter(None, path.read_text().split("\n")):
+        for line in filter(None, path.read_text().rstrip("\0").split("\n")):
             fields = line.split(" ")
             assert fields[-1] == "."
             found.append(fields[1:-1])
@@ -175,12 +175,20 @@ def test_a_promotion_is_recorded(queue: Layout, pusher: Pusher) -> None:
 
 def test_without_its_folder_there_is_no_journal(tmp_path: Path) -> None:
     layout = create_queue(str(tmp_path / "plain"))
+    assert journal.end_journal(layout) is None
     assert journal.journal_of(layout) is None
     key = push(Pusher(layout, host=LABEL))
     claim = claimed(layout, key)
     assert claim._claimer.journal is None
     claim.ack()
     assert not os.path.exists(layout.journal)
+
+
+def test_who_looks_before_the_queue_is_made_looks_again_afterwards(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path / "late"))
+    assert journal.journal_of(layout) is None
+    create_queue(layout.path)
+    assert journal.journal_of(layout) is not None
 
 
 def test_a_journal_that_is_ended_leaves_nothing(queue: Layout, pusher: Pusher) -> None:
@@ -192,9 +200,9 @@ def test_a_journal_that_is_ended_leaves_nothing(queue: Layout, pusher: Pusher) -
 
 def test_names_of_other_writers_cannot_forge_a_record(queue: Layout) -> None:
     evil = "1.x\n1.0 push y .\n %é\udcff"
-    assert journal.unquoted(journal.quoted(evil)) == evil
+    assert journal_file.unquoted(journal_file.quoted(evil)) == evil
     journal.journal_of(queue).record_end("ack", evil)
-    assert records(queue) == [["ack", journal.quoted(evil)]]
+    assert records(queue) == [["ack", journal_file.quoted(evil)]]
 
 
 def test_a_full_disk_stops_nobody_and_leaves_a_gap(queue: Layout) -> None:
@@ -262,7 +270,7 @@ def test_threads_share_a_journal(queue: Layout) -> None:
     for thread in threads:
         thread.join()
     assert len(records(queue)) == 800
-    assert len(os.listdir(queue.journal)) == 1
+    assert len(os.listdir(queue.journal)) == 2, "the shared one, and one of this process's own"
 
 
 def test_on_nfs_each_process_writes_its_ends_past_the_cache_into_a_file_of_its_own(queue: Layout) -> None:
@@ -298,8 +306,8 @@ def test_where_the_cache_cannot_be_passed_it_is_used(queue: Layout) -> None:
 
 
 def test_a_local_filesystem_is_no_nfs(queue: Layout) -> None:
-    assert journal.is_nfs(queue.journal) is False
-    assert journal.is_nfs(f"{queue.journal}/nowhere") is False, "and what nobody knows is taken for none"
+    assert durable.is_nfs(queue.journal) is False
+    assert durable.is_nfs(f"{queue.journal}/nowhere") is False, "and what nobody knows is taken for none"
 
 
 def test_each_day_has_its_own_file(queue: Layout) -> None:

@@ -40,7 +40,8 @@ ALLOWED = {
     },  # /proc/self/fd/N: what was opened without a link
     "host/runtime_dir.py": {"os.chmod"},  # a directory of our own, in which nobody else may write
 }
-MADE = {  # where files are made without O_EXCL or O_NOFOLLOW: logs, whose path may well be that of a link or a FIFO
+MADE = {  # where files are made without O_EXCL or O_NOFOLLOW: logs, whose path may well be that of a link or a FIFO,
+    "cli/commands/man.py",  # and manual pages, in a folder that is given
     "events.py",
     "utils.py",
     "host/daemonize.py",

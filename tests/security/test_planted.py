@@ -24,7 +24,7 @@ from maildefer.doctor.findings import Finding, ok
 from maildefer.errors import ConfigurationError, FormatUnknown, LeaseFenced, NotAQueue, StorageFault
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
-from maildefer.maildir import journal, reasons
+from maildefer.maildir import journal, journal_file, reasons
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.push import Pusher
@@ -127,8 +127,8 @@ def test_a_record_is_appended_to_no_file_that_another_user_has_put_there(
     layout: Layout, precious: Path, plant: Callable[[str], None]
 ) -> None:
     """A FIFO hung every push for ever."""
-    day, boot = time.strftime("%Y-%m-%d", time.gmtime()), journal.boot_name()
-    for writer in (f"{journal.host_name()}.{boot}", f"{journal.host_name()}.{boot}.0"):
+    day, boot = time.strftime("%Y-%m-%d", time.gmtime()), journal_file.boot_name()
+    for writer in (f"{journal_file.host_name()}.{boot}", f"{journal_file.host_name()}.{boot}.0"):
         plant(f"{layout.journal}/{day}.{writer}.pushed")
     push(Path(layout.path))
     assert precious.read_text() == SECRET

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from maildefer.control.key_ledger import KeyLedger
-from maildefer.maildir.journal import Journal, Kind, quoted
+from maildefer.maildir.journal import Journal, Kind
+from maildefer.maildir.journal_file import JournalFile, quoted
 from maildefer.maildir.layout import Layout
 from tests.simulation.name_cache import entry_in
 
@@ -67,28 +68,24 @@ class SimulatedJournal(Journal):
         super().__init__(layout, host=process.name[0], boot=f"boot.{process.pid}", system=client.system)
         unlocked: Any = nullcontext()  # a thread that waits here would stop all others
         self._lock = unlocked
-        writes: Any = _Writes(self, client)
-        self._system = writes
-        self._records = records
+        self._records, self._client = records, client
 
-    def _descriptor(self, kind: Kind, now: float) -> int:
-        return ("pushed", "settled").index(kind)
-
-    def append(self, descriptor: int, data: bytes) -> None:
-        kind = ("pushed", "settled")[descriptor]
+    def _file(self, kind: Kind, now: float) -> JournalFile:
         path = f"{self._layout.journal}/2023-11-14.{self._writer}.{kind}"
-        self._records.files.setdefault(path, bytearray()).extend(data)
+        return _SimulatedFile(self._records.files.setdefault(path, bytearray()), self._client)
 
 
-class _Writes:
-    """The part of a `System` that a journal needs."""
+@dataclass(slots=True)
+class _SimulatedFile:
+    """A file of a journal, to which each record is a request."""
 
-    def __init__(self, journal: SimulatedJournal, client: Any) -> None:
-        self._journal = journal
-        self._client = client
-        self.time = client.time
+    data: bytearray
+    client: Any
 
-    def write(self, descriptor: int, data: bytes) -> int:
-        self._client._send_over_network(changes=False)
-        self._journal.append(descriptor, data)
-        return len(data)
+    def write(self, data: bytes) -> bool:
+        self.client._send_over_network(changes=False)
+        self.data.extend(data)
+        return True
+
+    def close(self) -> None:
+        pass

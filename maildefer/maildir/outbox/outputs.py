@@ -88,6 +88,10 @@ class Outputs:
     def __bool__(self) -> bool:
         return bool(self._drafts)
 
+    def keys(self) -> list[tuple[str, str]]:
+        """The path of the queue and the key of each output, as they were pushed."""
+        return [(own.layout.path, key) for own, drafts in self._drafts.items() for _, key in drafts]
+
     def around(self, handlers: Callable[P, T]) -> Callable[P, T]:
         """Return a function that calls the handlers, whose pushes are outputs until they return."""
 

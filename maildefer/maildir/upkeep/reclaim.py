@@ -203,6 +203,9 @@ class Reclaimer:
             reasons.write_reason(self._layout, back, reason, facts, host=self._host, system=system)
             folder = self._layout.dead_new
         if (journal := journal_of(self._layout, system)) is not None:
+            if charged:
+                facts = {"outcome": "died", "worker": name.partition(":1,")[2], "reason": reason}
+                journal.record_note(back.key, facts)
             journal.record_move(back.key, f"{folder}/{back.waiting()}")
         try:
             system.rename(f"{self._layout.cur}/{name}", f"{folder}/{back.waiting()}")

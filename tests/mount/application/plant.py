@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
-from maildefer.maildir import journal
+from maildefer.maildir import journal_file
 
 CONTROL = "/mnt/nfs/queue/.maildefer"
 PRECIOUS, FOLDER = "/run/precious", "/run/roots"
 
-record = f"{time.strftime('%Y-%m-%d', time.gmtime())}.{journal.host_name()}.{journal.boot_name()}.0.pushed"
+record = f"{time.strftime('%Y-%m-%d', time.gmtime())}.{journal_file.host_name()}.{journal_file.boot_name()}.0.pushed"
 os.symlink(PRECIOUS, f"{CONTROL}/journal/{record}")
 os.mkfifo(f"{CONTROL}/journal/2026-01-01.c9.aaaa.0.pushed", 0o666)
 os.mkfifo(f"{CONTROL}/leases/c9-1-abcd.3", 0o666)

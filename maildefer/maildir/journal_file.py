@@ -1,0 +1,213 @@
+"""The files of a journal, and how records get into them.
+
+A process that writes few records appends them to a file that all processes of its user share, one write for each. One
+that writes many maps a file of its own, so that a record costs no system call; it lies in the page cache then, which
+outlives the process, as after a write. Such a file has room ahead, on the disk too, since a mapping that the disk can't
+take would kill the process (SIGBUS); the room is NUL bytes, and is cut off when the file is closed.
+
+A mapped file is one process's as long as that holds its lock (flock(2)); the next one goes on where a killed one has
+stopped. So there are as many of them as processes at one time, however many are killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from maildefer.maildir import durable
+from maildefer.maildir.rights.folder import Folder
+from maildefer.maildir.rights.modes import Rights
+from maildefer.maildir.system import System
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+_HIGH: Final = (
+    200  # a handler that has closed all descriptors does not get so high a number for its next file
+)
+_PAGE: Final = 4096
+_ROOM_BYTES: Final = 1 << 18  # by which a mapped file grows: some 2,000 records
+_MOST_FILES: Final = 4096  # of one user's, for one day
+_OTHERS_WRITE: Final = 0o022
+_FLAGS: Final = durable.THERE & ~os.O_WRONLY | os.O_RDWR | os.O_CREAT
+# Faults of a link, a FIFO that nobody reads, a folder, another user's file:
+_IN_THE_WAY: Final = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM}
+_LEFT_OUT: Final = b"?"  # in place of what a killed process has not written to the end
+
+
+class JournalFile(Protocol):
+    """Takes records; one thread at a time."""
+
+    def write(self, data: bytes) -> bool:
+        """Add records; False if only a part of them is there. Raises OSError."""
+
+    def close(self) -> None: ...
+
+
+class AppendedFile:
+    """One write for each record, to wherever the descriptor was opened for."""
+
+    def __init__(self, descriptor: int, *, system: System) -> None:
+        self._descriptor, self._system = _raised(descriptor), system
+
+    def write(self, data: bytes) -> bool:
+        return self._system.write(self._descriptor, data) == len(data)
+
+    def close(self) -> None:
+        with suppress(OSError):  # closed by a handler
+            self._system.close(self._descriptor)
+
+
+class MappedFile:
+    """A file of this process's own, in memory."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Take a file that is locked, and whose descriptor this closes. Raises OSError."""
+        facts = os.fstat(descriptor)
+        self._descriptor = descriptor
+        self._number = facts.st_dev, facts.st_ino
+        self._begin = self._at = 0
+        self._map(facts.st_size - _ROOM_BYTES)
+        written = self._window[:].rstrip(b"\0")
+        self._window[: len(written)] = written.replace(b"\0", _LEFT_OUT)
+        self._at = len(written)
+
+    def write(self, data: bytes) -> bool:
+        """Add records, always whole. Raises OSError where the disk is full, or another process writes to the file."""
+        at = self._at
+        following = at + len(data)
+        if following > self._room:
+            self._map(self._begin + at - 1, len(data))
+            at = self._at
+            following = at + len(data)
+        window = self._window
+        if window[at] or (at and not window[at - 1]):  # a handler has closed the descriptor, and so the lock
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        window[at:following] = data
+        self._at = following
+        return True
+
+    def close(self) -> None:
+        """Give the room back that is not used."""
+        self._window.close()
+        with suppress(OSError):  # closed by a handler
+            self._size()
+            os.ftruncate(self._descriptor, self._begin + self._at)
+            os.close(self._descriptor)
+
+    def _map(self, begin: int, least_bytes: int = 0) -> None:
+        """Map a window that begins there, or a little before, with room on the disk for all of it."""
+        from mmap import mmap  # a shared library, loaded only where a journal is kept
+
+        begin = max(0, begin) // _PAGE * _PAGE
+        size = self._size()
+        until = begin + (2 * _ROOM_BYTES + least_bytes) // _PAGE * _PAGE
+        if size < until:
+            os.posix_fallocate(self._descriptor, size, until - size)
+        self._window: mmap = mmap(self._descriptor, until - begin, offset=begin)
+        self._room = until - begin
+        self._at += self._begin - begin
+        self._begin = begin
+
+    def _size(self) -> int:
+        """The file's size. Raises OSError where the descriptor is another file's: a handler has closed ours."""
+        facts = os.fstat(self._descriptor)
+        if (facts.st_dev, facts.st_ino) != self._number:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return facts.st_size
+
+
+def open_appended(
+    journal: Folder, stem: str, kind: str, rights: Rights, *, alone: bool, system: System
+) -> int:
+    """Open the file that all processes of a user share; if something else has its name, a file of this process's own.
+
+    `alone`: such a file at once, past the page cache. Raises OSError.
+    """
+    if not alone and rights.owner < 0:  # root gives its file away
+        try:
+            return _open_shared(journal, f"{stem}.{kind}", rights, system)
+        except OSError as fault:
+            if fault.errno not in _IN_THE_WAY:
+                raise
+    flags = durable.NEW | (os.O_DIRECT if alone else os.O_APPEND)
+    descriptor = journal.open(f"{stem}.{system.token(8)}.{kind}", flags, rights.file_mode)
+    rights.give(descriptor)
+    return descriptor
+
+
+def _open_shared(journal: Folder, name: str, rights: Rights, system: System) -> int:
+    descriptor = journal.open(name, durable.THERE | os.O_APPEND | os.O_CREAT, rights.file_mode)
+    try:
+        durable.must_be_plain(descriptor, name, os.geteuid(), system)
+        rights.give(descriptor)
+    except OSError:
+        system.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_mapped(folder: Folder, stem: str, kind: str, mode: int, *, system: System) -> MappedFile | None:
+    """Lock and map a file of this user's that no process has; None where that can't be had. Raises nothing."""
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+    for number in range(_MOST_FILES):
+        name, descriptor = f"{stem}.m{number}.{kind}", -1
+        try:
+            descriptor = _raised(folder.open(name, _FLAGS, mode & ~_OTHERS_WRITE))
+            flock(descriptor, LOCK_EX | LOCK_NB)
+            durable.must_be_plain(descriptor, name, os.geteuid(), system)
+            if not os.fstat(descriptor).st_mode & _OTHERS_WRITE:  # who can shorten it could kill this process
+                return MappedFile(descriptor)
+            fault: OSError | None = None
+        except OSError as refused:
+            fault = refused
+        if descriptor >= 0:
+            os.close(descriptor)
+        if not isinstance(fault, BlockingIOError):  # else another process has it
+            return None
+    return None
+
+
+def _raised(descriptor: int) -> int:
+    """Return a descriptor of the same file with a high number, and close this one."""
+    from fcntl import F_DUPFD_CLOEXEC, fcntl  # a shared library, loaded only where a journal is kept
+
+    try:
+        high = fcntl(descriptor, F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # RLIMIT_NOFILE is lower
+        return descriptor
+    os.close(descriptor)
+    return high
+
+
+def quoted(text: str) -> str:
+    """Render a field of a record; characters of other writers' names that would break the line are escaped."""
+    if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
+        return text
+    return "".join(chr(c) if 0x21 <= c < 0x7F and c != 0x25 else f"%{c:02X}" for c in os.fsencode(text))
+
+
+def unquoted(text: str) -> str:
+    """Return the text of a field that `quoted` has rendered."""
+    if "%" not in text:
+        return text
+    first, *rest = text.encode().split(b"%")
+    return os.fsdecode(first + b"".join(bytes([int(part[:2], 16)]) + part[2:] for part in rest))
+
+
+def host_name() -> str:
+    """Return this host's name as it is written in names of files: letters, digits and dashes."""
+    name = os.uname().nodename.partition(".")[0].lower()
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:30] or "host"
+
+
+def boot_name() -> str:
+    """Return a name of this boot: records of an earlier boot that were not synced may be lost."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read(8)
+    except OSError:
+        return "unknown"
