@@ -9,6 +9,7 @@ import os
 import time
 from typing import Any
 
+import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer import events
 from maildefer.errors import NotAQueue
 from maildefer.host.identity import this_host

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, overload
 
+import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer.errors import EntryTooLarge, QueueError, raise_named
 from maildefer.handling.project import queue_paths
 from maildefer.handling.project.queue_paths import located, queue_at, redirected, refuse_to_empty

@@ -145,6 +145,12 @@ def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
     return _Elsewhere(queues=found, doubts=doubts)
 
 
+def project_queues() -> list[str]:
+    """The queues of pid files in `run` and those that the settings write out, as far as they are there."""
+    named, _ = control.queues_named(os.path.abspath(RUN))
+    return [queue for queue in dict.fromkeys([*named, *_written_out()]) if os.path.isdir(queue)]
+
+
 def _written_out() -> list[str]:
     """The existing queues with handlers that the settings write as literals.
 

@@ -13,6 +13,7 @@ Imported by the commands of maildefer.cli; no part of a pool imports it.
     reload_verdicts   asks for a reload and waits for each supervisor's verdict
     audit             proves from the journal that no message was lost
     journal_gaps      users and pools that handle mail now and leave no records in a journal
+    history           what the journals tell of one message, in order
     key_ledger        which keys were accepted and which have ended; journal_reader reads the journal's files
 
 A stop: stop > local_processes > pidfile_proof here; stop > stop_requests > requests on other hosts.

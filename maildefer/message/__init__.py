@@ -7,7 +7,8 @@
     response          what a handler sends; templates: responses made from templates
     bounce            whether a message is a bounce, and of what
     automatic         what no program may answer
-    authentication    what the mail server in front says of the author; authentication_results: the field it says it in
+    authentication    what the mail server in front says of the author
+    origin            where a message is from, as the journal notes it
     addresses         bare addresses; smtp_error: the error by which a handler chooses an SMTP reply
     enhanced_status   the words for RFC 3463's status codes
     mbox              many messages in one stream; safe_maildir: the standard library's Maildir, with other names
@@ -16,6 +17,6 @@
 
 Reading: request > mime/parser. Sending: response > mime/canonical > outgoing/relay.
 Imports point down: outgoing, templates, notices > response > request > attachments, bounce, automatic,
-authentication > addresses, authentication_results > mime > once, envelope, smtp_error, mbox,
+authentication > addresses > mime > origin > once, envelope, smtp_error, mbox,
 safe_maildir, dsn > enhanced_status.
 """

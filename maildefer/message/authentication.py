@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from maildefer.errors import ConfigurationError
-from maildefer.message.authentication_results import QUOTED, AuthenticationResult, comment_end, read_field
 from maildefer.message.envelope import HEADER_LIMIT_BYTES
+from maildefer.message.mime.authentication_results import (
+    QUOTED,
+    AuthenticationResult,
+    comment_end,
+    read_field,
+)
 
 _LINE_END: Final = re.compile(rb"\r\n|\n")
 _NAME: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")

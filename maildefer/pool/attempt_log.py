@@ -1,7 +1,8 @@
-"""The log line of each attempt, formatted here and buffered, since it is on the hot path.
+"""The log line of each attempt, and what the journal notes of it.
 
-structlog's chain costs 10 µs and a write a line; these lines cost 1 µs, and are written together when the worker is
-idle or 100 ms have passed. Their time is that of the attempt's end, in milliseconds like all times in the log.
+The line is formatted here and buffered, since it is on the hot path: structlog's chain costs 10 µs and a write a line;
+these lines cost 1 µs, and are written together when the worker is idle or 100 ms have passed. Their time is that of the
+attempt's end, in milliseconds like all times in the log.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from maildefer import events, log_context
 from maildefer.handling.handler_marks import raised_by
@@ -19,6 +21,7 @@ from maildefer.handling.outcomes import Outcome
 LOG = logging.getLogger("maildefer.handler")
 FLUSH_SECONDS = 0.1
 _MOST_LINES = 1000
+_FACTS: Final = ("reason", "error", "queue", "seconds")  # of outcomes that have them
 
 
 def log_failure(outcome: Outcome, message: object, handler: str, *, last: bool) -> None:
@@ -137,3 +140,18 @@ class AttemptLog:
             return f"{stamp[11:23]} attempt.ended      {pairs}\n"
         pairs = " ".join(f"{name}={events.quoted(value)}" for name, value in facts.items())
         return f"ts={stamp} event=attempt.ended {pairs}\n"
+
+
+def attempted(outcome: Outcome, handler: str, attempt: int, seconds: float) -> dict[str, object]:
+    """What came of an attempt that is about to be settled."""
+    facts: dict[str, object] = {"handler": handler, "attempt": attempt, "ms": f"{seconds * 1000:.0f}"}
+    facts["outcome"] = type(outcome).__name__.lower()
+    for name in _FACTS:
+        if (value := getattr(outcome, name, None)) is not None:
+            facts[name] = value
+    return facts
+
+
+def sent(keys: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """What the handlers of an attempt have sent: queues and keys."""
+    return {"sent": " ".join(f"{os.path.basename(queue)}/{key}" for queue, key in keys)}

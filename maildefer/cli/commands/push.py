@@ -13,6 +13,7 @@ from typing import IO, Annotated, NoReturn
 
 import typer
 
+import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer.cli import output
 from maildefer.cli.defaults import open_or_make
 from maildefer.cli.due_time import After, At, due

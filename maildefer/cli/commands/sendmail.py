@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import typer
 
+import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer.cli import output
 from maildefer.cli.parameters import Command, Commands
 from maildefer.errors import AddressRefused, ConfigurationError

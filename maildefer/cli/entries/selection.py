@@ -170,7 +170,7 @@ class EntrySelection:
 
     @cached_property
     def _ages(self) -> tuple[float | None, float | None]:
-        return _seconds(self.where.older_than), _seconds(self.where.newer_than)
+        return seconds_of(self.where.older_than), seconds_of(self.where.newer_than)
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
@@ -232,7 +232,8 @@ def _age(found: FoundEntry) -> tuple[bool, float, str]:
     return pushed is None, pushed or 0.0, found.name
 
 
-def _seconds(age: str | None) -> float | None:
+def seconds_of(age: str | None) -> float | None:
+    """The seconds of an age such as 90s, 15m, 6h or 2d. Raises MaildeferError."""
     if age is None:
         return None
     try:

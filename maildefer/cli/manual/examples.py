@@ -90,6 +90,13 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "dead show": (("with traceback and message", "maildefer dead show run/queue 1764338400.M12"),),
     "dead requeue": (("after the cause is mended", "maildefer dead requeue run/queue --reason KeyError"),),
     "dead delete": (("those of last month", "maildefer dead delete run/queue --older-than 30d"),),
+    "explain": (
+        ("all that is known of one", "maildefer explain 1764338400.M12"),
+        (
+            "what became of today's mail for one address",
+            "maildefer explain --recipient ann@a.example --since 1d",
+        ),
+    ),
     "audit": (
         ("begin to keep a journal", "maildefer audit --on run/queue run/posts"),
         ("prove from it that nothing was lost", "maildefer audit run/queue run/posts"),

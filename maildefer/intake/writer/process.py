@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
+import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer import events
 from maildefer.errors import MaildeferError, QueueError
 from maildefer.host.identity import this_host

@@ -9,7 +9,8 @@ content_headers     Content-Type and its like; parameters: their parameters
 transfer_encoding   bodies between the wire and bytes
 charsets            text out of bytes of a wrong or missing charset; charset_detection guesses it
 mime_part           the standard library's classes, adapted
+authentication_results  the header field of that name (RFC 8601)
 
 Imports point down: parser > canonical > mime_part > transfer_encoding > header_access, mail > content_headers >
-headers, wire_form > charsets, parameters > charset_detection.
+headers, wire_form > charsets, parameters > charset_detection, authentication_results.
 """

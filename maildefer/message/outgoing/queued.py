@@ -6,6 +6,7 @@ import os
 import time
 from typing import Final
 
+import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer.host.identity import this_host
 from maildefer.maildir.outbox import current
 from maildefer.maildir.push import Compose, Pusher

@@ -145,7 +145,7 @@ class Consumer:
             why = self._keeper.trouble or why
             if not self._keeper.is_running():
                 break
-            await_readable(self._keeper.context.keeper[0].fileno(), 0.5)
+            await_readable(self._keeper.context.keeper[0], 0.5)
         self._leave()
         raise QueueError(f"can't join {self._layout.path}: {why}", self._layout.path)
 
@@ -192,7 +192,7 @@ class Consumer:
             send(self._keeper.context.keeper[0], ReclaimSlots())
             deadline = boottime() + LEAVE_SECONDS
             while self._slot.kind and boottime() < deadline and self._keeper.is_running():
-                await_readable(self._keeper.context.keeper[0].fileno(), 0.1)
+                await_readable(self._keeper.context.keeper[0], 0.1)
                 self._keeper.receive_messages()
         self._leave()
 

@@ -19,8 +19,10 @@ from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outc
 from maildefer.handling.project.queue_paths import keeps_outputs, project_outboxes
 from maildefer.handling.retry import given_up
 from maildefer.maildir.claims import Claim
+from maildefer.maildir.journal import Journal, journal_of
+from maildefer.maildir.system import boottime
 from maildefer.message.request import MailRequest, received
-from maildefer.pool.attempt_log import AttemptLog, log_failure
+from maildefer.pool.attempt_log import AttemptLog, attempted, log_failure, sent
 
 if TYPE_CHECKING:
     from maildefer.handling.dispatch import Dispatcher
@@ -116,6 +118,12 @@ class QueueAttempts:
             return data
         return received(data, claim.key, claim.attempt, self.queue, self.queue)
 
+    @property
+    def journal(self) -> Journal | None:
+        """The queue's journal, if it is kept."""
+        layout = self.settler.layouts.get(self.queue)
+        return None if layout is None else journal_of(layout)
+
     def settle(
         self, claim: Claim, message: object, outcome: Outcome, handler: str, outputs: Outputs | None = None
     ) -> None:
@@ -129,6 +137,11 @@ class QueueAttempts:
         self, claim: Claim, message: object, outcome: Outcome, handler: str, outputs: Outputs | None = None
     ) -> None:
         """Settle the claim as the outcome says, and log it. Raises ClaimLost, or a fault with the claim still held."""
+        is_plain = outcome is ACKED and claim.attempt == 1  # whose end says enough
+        if handler and not is_plain and (journal := self.journal) is not None:
+            journal.record_note(
+                claim.key, attempted(outcome, handler, claim.attempt, boottime() - claim.began)
+            )
         if outputs:
             outcome = self._with_outputs(claim, outcome, outputs)
         if outcome is ACKED:
@@ -162,6 +175,8 @@ class QueueAttempts:
         if not (outcome is ACKED or isinstance(outcome, HandedOff)):
             outputs.discard()
             return outcome
+        if (journal := self.journal) is not None:
+            journal.record_note(claim.key, sent(outputs.keys()))
         try:
             outputs.sync()
         except StorageFault as fault:  # it is no failure of the message's, but an attempt

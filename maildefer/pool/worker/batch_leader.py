@@ -71,7 +71,7 @@ class BatchLeader:
         """Pass on the name of an entry that waits; False where the leader has more than it can take."""
         if self._send(f"{queue} 0 {name}"):
             return True
-        await_writable(self._sending.fileno(), _FULL_SOCKET_SECONDS)
+        await_writable(self._sending, _FULL_SOCKET_SECONDS)
         return self._send(f"{queue} 0 {name}")
 
     def pass_claim(self, queue: int, claim: GatheredClaim, since: float) -> bool:

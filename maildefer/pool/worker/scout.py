@@ -157,7 +157,7 @@ class QueueScout:
 
     def _has_room(self) -> bool:
         """Wait until at most one offer waits for a worker; False after a while, to look at the pool's state."""
-        return await_writable(self._socket.fileno(), _LONGEST_WAIT)
+        return await_writable(self._socket, _LONGEST_WAIT)
 
     def _longest_wait(self) -> float:
         """The longest sleep between listings: longer where inotify reports all writers, all being on this host."""

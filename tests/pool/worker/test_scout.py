@@ -191,7 +191,7 @@ def test_few_offers_wait_for_workers_where_entries_have_priorities(by_socket: By
     Path(new, "1.x,p=low,S=1").touch()
     assert scout._with_priorities(os.listdir(new)) is not None
     offers = 0
-    while await_writable(scout._socket.fileno(), 0):
+    while await_writable(scout._socket, 0):
         scout._socket.send(
             pack(["1763982000.M000000P12345Q1R9c1f0a77aabbccdd.some-host-0a1b2c,p=low,S=123456"])
         )

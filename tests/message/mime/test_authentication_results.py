@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from maildefer.message import authentication_results as module
-from maildefer.message.authentication_results import AuthenticationResult, read_field
+from maildefer.message.mime import authentication_results as module
+from maildefer.message.mime.authentication_results import AuthenticationResult, read_field
 
 
 def results(text: str) -> dict[str, str]:

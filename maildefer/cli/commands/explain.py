@@ -1,0 +1,99 @@
+"""`explain`: what has happened to a message, by the journals of its queues."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.entries.patterns import address_pattern
+from maildefer.cli.entries.selection import Json, seconds_of
+from maildefer.cli.parameters import Commands
+from maildefer.cli.status_survey import project_queues
+from maildefer.control import history
+from maildefer.control.history import HistoryEvent, Sought
+from maildefer.errors import MaildeferError
+from maildefer.maildir.operator.inspection import look_into_queue
+
+app = Commands()
+_MOST_KEYS = 20
+
+
+@app.command()
+def explain(
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="The entry's key, or how it begins.")
+    ] = None,
+    message_id: Annotated[
+        str | None, typer.Option("--message-id", metavar="ID", help="The messages with this Message-ID.")
+    ] = None,
+    sender: Annotated[
+        str | None, typer.Option("--sender", metavar="ADDRESS", help="Those from it; as in `queue list`.")
+    ] = None,
+    recipient: Annotated[
+        str | None, typer.Option("--recipient", metavar="ADDRESS", help="Those for it; as in `queue list`.")
+    ] = None,
+    since: Annotated[
+        str,
+        typer.Option("--since", metavar="AGE", help="Those that were tried in the last 90s, 15m, 6h, 2d."),
+    ] = "7d",
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", metavar="QUEUE", help="In this queue; may be given many times. Else in all."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell what has happened to a message: accepted, tried, deferred, handed on, buried, ended; when, where and why."""
+    queues = [look_into_queue(path) for path in queue or project_queues()]
+    if not queues:
+        raise typer.BadParameter("No queue of a project is here: name one by --queue.")
+    sought = Sought(
+        message_id=message_id,
+        sender=address_pattern(sender) if sender else None,
+        recipient=address_pattern(recipient) if recipient else None,
+        since=time.time() - (seconds_of(since) or 0.0),
+    )
+    if key:
+        keys = history.keys_that_begin(queues, key, _MOST_KEYS)
+    elif message_id or sender or recipient:
+        keys = history.find_keys(queues, sought, _MOST_KEYS)
+    else:
+        raise typer.BadParameter("Name a key, or a message by --message-id, --sender or --recipient.")
+    if not keys:
+        kept = any(os.path.isdir(one.journal) for one in queues)
+        raise MaildeferError(
+            "nothing is known of it"
+            if kept
+            else "no journal is kept: `maildefer audit --on QUEUE` begins one"
+        )
+    for one in keys:
+        events = history.history_of(queues, one)
+        if json:
+            for event in events:
+                output.record({"key": one, **_record(event)})
+        else:
+            output.line(output.clean(one))
+            for event in events:
+                output.line(output.clean(_line(event)))
+    if len(keys) == _MOST_KEYS:
+        output.say(f"only the latest {_MOST_KEYS} are shown: say more of what you look for")
+
+
+def _record(event: HistoryEvent) -> dict[str, object]:
+    return {
+        "time": event.when,
+        "host": event.host or None,
+        "queue": event.queue,
+        "event": event.event,
+        "facts": event.facts,
+    }
+
+
+def _line(event: HistoryEvent) -> str:
+    seconds, thousandths = divmod(round(event.when * 1000), 1000)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    facts = "  ".join(f"{name}={value}" for name, value in event.facts.items())
+    return f"  {moment}.{thousandths:03d}Z  {event.host or '-':<12}  {event.event}  {facts}".rstrip()

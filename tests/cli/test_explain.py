@@ -1,0 +1,78 @@
+"""`explain`, from the command line."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from maildefer.maildir import journal
+from maildefer.maildir.layout import Layout
+
+MESSAGE = b"Message-ID: <1@a.example>\nSubject: x\n\nbody\n"
+
+
+@pytest.fixture
+def key(maildefer: Any, queue: Layout) -> str:
+    pushed: str = maildefer(
+        "push", queue.path, "--sender=ann@a.example", "--recipient=b@b.example", stdin=MESSAGE
+    ).out
+    pen = journal.journal_of(queue)
+    assert pen is not None
+    pen.record_note(pushed.strip(), {"outcome": "deferred", "reason": "\x1b[31m evil"})
+    return pushed.strip()
+
+
+def test_a_message_is_explained_by_its_key_and_by_what_is_known_of_it(
+    maildefer: Any, queue: Layout, key: str
+) -> None:
+    ended = maildefer("explain", key[:20], "--queue", queue.path)
+    assert ended.code == 0
+    first, *lines = ended.out.splitlines()
+    assert first == key
+    for line, said in zip(lines, ("received", "accepted", "tried: deferred", "now waiting"), strict=True):
+        assert said in line
+    assert "id=<1@a.example>" in lines[0]
+    assert "\x1b" not in ended.out
+    assert maildefer("explain", "--sender=@a.example", "--queue", queue.path).out == ended.out
+    assert maildefer("explain", "--recipient=b@b.example", "--queue", queue.path).out == ended.out
+
+
+def test_it_is_told_to_programs_as_json(maildefer: Any, queue: Layout, key: str) -> None:
+    records = maildefer("explain", key, "--queue", queue.path, "--json").records
+    assert [one["event"] for one in records] == ["received", "accepted", "tried: deferred", "now waiting"]
+    assert {one["key"] for one in records} == {key}
+    assert records[0]["facts"]["to"] == "b@b.example"
+
+
+def test_without_a_queue_those_of_the_project_are_looked_through(
+    maildefer: Any, queue: Layout, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.makedirs("conf")
+    with open("conf/settings.py", "w") as file:
+        file.write(f"queues = {{{queue.path!r}: ['workers.x']}}\n")
+    assert key in maildefer("explain", "--sender=@a.example").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "Name a key"),
+        (["nothing"], 1, "nothing is known of it"),
+        (["--sender=eve@e.example"], 1, "nothing is known of it"),
+        (["x", "--since=5y"], 1, "no age"),
+    ],
+)
+def test_what_asks_for_nothing_that_there_is_is_told(
+    maildefer: Any, queue: Layout, key: str, arguments: list[str], code: int, said: str
+) -> None:
+    ended = maildefer("explain", *arguments, "--queue", queue.path)
+    assert (ended.code, ended.out) == (code, "")
+    assert said in ended.err
+
+
+def test_where_no_journal_is_kept_it_is_told_how_to_begin_one(maildefer: Any, queue: Layout) -> None:
+    journal.end_journal(queue)
+    assert "audit --on" in maildefer("explain", "17.x", "--queue", queue.path).err
+    assert maildefer("explain", "17.x").code == 2, "no queue of a project is here"

@@ -1,0 +1,147 @@
+"""What the journals tell of one message: in order, with the host and the reason, also of what is gone long ago."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maildefer.control import history
+from maildefer.control.history import HistoryEvent, Sought, find_keys, history_of, keys_that_begin
+from maildefer.maildir import journal
+from maildefer.maildir.journal_file import host_name
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.push import Pusher
+from tests.control.test_audit import claim, push
+from tests.support.queues import DATA, LABEL
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Layout]:
+    yield create_queue(str(tmp_path / "queue"))
+    journal.close_journals()
+
+
+def note(queue: Layout, key: str, **facts: str) -> None:
+    pen = journal.journal_of(queue)
+    assert pen is not None
+    pen.record_note(key, facts)
+
+
+def told(*queues: Layout, key: str) -> list[str]:
+    return [one.event for one in history_of(queues, key)]
+
+
+def facts(queue: Layout, key: str) -> dict[str, str]:
+    return {name: value for one in history_of([queue], key) for name, value in one.facts.items()}
+
+
+def test_a_messages_way_is_told_in_order(queue: Layout) -> None:
+    key = push(queue)
+    held = claim(queue, key)
+    note(queue, key, client="mx.a.example", **{"from": "<a@a.example>", "to": "b@b.example"})
+    note(queue, key, outcome="deferred", handler="workers.x.START", reason="greylisted, again")
+    held.defer(0.0)
+    (found,) = entries.list_entries(queue, "deferred")
+    entries.release_deferred(queue, found)
+    (name,) = os.listdir(queue.new)
+    claim(queue, name).ack()
+    assert [re.sub(r"until .*", "until …", one) for one in told(queue, key=key)] == [
+        "received",
+        "accepted",
+        "tried: deferred",
+        "deferred until …",
+        "to be tried",
+        "ended",
+    ]
+    assert facts(queue, key)["reason"] == "greylisted, again"
+    assert facts(queue, key)["client"] == "mx.a.example"
+    assert {one.host for one in history_of([queue], key)} == {host_name()}
+
+
+def test_what_is_buried_requeued_and_held_is_told_and_where_it_is_now(queue: Layout) -> None:
+    key = push(queue)
+    claim(queue, key).bury("no route")
+    assert history_of([queue], key)[-1].event == "now dead"
+    assert facts(queue, key)["reason"] == "no route"
+    (found,) = entries.list_entries(queue, "dead")
+    entries.requeue(queue, found)
+    (found,) = entries.list_entries(queue, "waiting")
+    schedule.hold(queue, found, host=LABEL)
+    assert told(queue, key=key) == ["accepted", "buried", "requeued", "put on hold", "now deferred"]
+
+
+def test_who_holds_it_is_told(queue: Layout) -> None:
+    key = push(queue)
+    held = claim(queue, key)
+    assert told(queue, key=key)[-1] == "now claimed"
+    assert facts(queue, key)["worker"].startswith(f"{LABEL}-17-")
+    held.ack()
+
+
+def test_it_is_followed_into_the_queue_to_which_it_was_handed(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    key = push(queue)
+    claim(queue, key).handoff(other)
+    (name,) = os.listdir(other.new)
+    claim(other, name).ack()
+    assert told(queue, other, key=key) == ["accepted", "handed to other", "ended"]
+    assert told(queue, key=key) == ["accepted", "handed to other"]
+
+
+def test_messages_are_found_by_what_is_known_of_them(queue: Layout) -> None:
+    keys = [push(queue) for _ in range(3)]
+    note(queue, keys[0], **{"from": "<ann@a.example>", "to": "bob@b.example", "id": "<1@a.example>"})
+    note(queue, keys[1], **{"from": "<>", "to": "bob@b.example", "id": "<2@a.example>"})
+    note(queue, keys[1], outcome="acked", handler="x")
+    assert find_keys([queue], Sought(message_id="1@a.example"), 9) == [keys[0]]
+    assert find_keys([queue], Sought(message_id="<2@a.example>"), 9) == [keys[1]]
+    assert find_keys([queue], Sought(recipient=re.compile("bob@b.example")), 9) == [keys[1], keys[0]]
+    assert find_keys([queue], Sought(recipient=re.compile("bob@b.example")), 1) == [keys[1]]
+    assert find_keys([queue], Sought(sender=re.compile("")), 9) == [keys[1]]
+    assert find_keys([queue], Sought(sender=re.compile("bob@.*")), 9) == []
+    assert find_keys([queue], Sought(since=time.time() + 60), 9) == []
+
+
+def test_a_key_may_be_cut_short_and_one_that_never_was_tried_is_found(queue: Layout) -> None:
+    key = push(queue)
+    Path(queue.new, "17.another").write_bytes(DATA)
+    assert keys_that_begin([queue], key, 9) == [key]
+    assert keys_that_begin([queue], key[:12], 9) == [key]
+    assert keys_that_begin([queue], "17.a", 9) == ["17.another"]
+    assert keys_that_begin([queue], "nothing", 9) == []
+
+
+def test_facts_of_other_peoples_making_forge_no_record_and_no_fact(queue: Layout) -> None:
+    key = push(queue)
+    evil = "a, b=c .\n9.0 ack x .\x1b[31m é\0 %2C" + "z" * 10_000
+    note(queue, key, reason=evil, error="")
+    (event,) = [one for one in history_of([queue], key) if one.facts.get("reason")]
+    assert event.facts["reason"] == evil[:400].replace("\0", " ")
+    assert set(event.facts) == {"reason"}
+    assert history_of([queue], "x") == []
+
+
+def test_files_of_days_before_and_what_is_torn_are_passed_over(queue: Layout) -> None:
+    key = push(queue)
+    Path(queue.journal, "2001-01-01.h.b.0.settled").write_text(f"\n978307200.0 ack {key} .")
+    Path(queue.journal, f"{time.strftime('%Y-%m-%d')}.h.b.0.settled").write_text(
+        f"\n978307200.0 note {key} id"
+    )
+    os.mkfifo(f"{queue.journal}/{time.strftime('%Y-%m-%d')}.i.b.0.settled")
+    assert told(queue, key=key)[:2] == ["accepted", "ended"]
+    assert find_keys([queue], Sought(message_id="x", since=time.time()), 9) == []
+
+
+def test_a_queue_without_a_journal_tells_where_the_entry_is(queue: Layout) -> None:
+    journal.end_journal(queue)
+    key = Pusher(queue, host=LABEL).push(lambda stem: [DATA])
+    (event,) = history_of([queue], key)
+    assert isinstance(event, HistoryEvent)
+    assert event.event == "now waiting"
+    assert history.keys_that_begin([queue], key, 9) == [key]
