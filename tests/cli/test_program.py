@@ -124,7 +124,7 @@ def test_the_version_is_told(maildefer):
 def test_an_unknown_command_is_a_usage_error_with_a_suggestion(maildefer):
     ended = maildefer("sto")
     assert ended.code == 2
-    assert "Did you mean 'stop'?" in ended.err
+    assert "Did you mean 'stop', 'top'?" in ended.err
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "nan"])

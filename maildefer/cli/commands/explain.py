@@ -46,7 +46,7 @@ def explain(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Tell what has happened to a message: accepted, tried, deferred, handed on, buried, ended; when, where and why."""
+    """Tell what has happened to a message, when, where and why."""
     queues = [look_into_queue(path) for path in queue or project_queues()]
     if not queues:
         raise typer.BadParameter("No queue of a project is here: name one by --queue.")

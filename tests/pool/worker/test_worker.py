@@ -48,7 +48,7 @@ def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> Non
     worker: Any = Worker.__new__(Worker)
     worker._words, worker._base = board.words, board.slot(0)
     worker._timeout_ns = worker._limit_bytes = 1 << 20
-    worker._settler = SimpleNamespace(settle=lambda *given: "deferred")
+    worker._settler = SimpleNamespace(settle=lambda *given: "deferred", layouts={})
     worker._log = SimpleNamespace(add=lambda *line, **facts: None)
     queue = SimpleNamespace(index=0, name="q", note_settled=lambda key: None)
     attempts = worker._attempts_at(queue, SimpleNamespace(buried=None))
