@@ -39,7 +39,7 @@ def test_an_entry_that_somebody_else_has_taken_is_not_handed_out(layout: Layout,
 def test_a_look_that_fails_is_a_named_fault(layout: Layout, world: World, call: str) -> None:
     put(layout.new, "X")
     world.lose_reply("rename", errno.EIO)
-    world.refuse(call, errno.ESTALE, times=10)
+    world.refuse(call, errno.ESTALE, times=100)
     with pytest.raises(StaleHandle):
         take(layout, world)
 
