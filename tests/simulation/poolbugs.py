@@ -9,7 +9,7 @@ from typing import Any
 
 from maildefer.errors import MaildeferError
 from maildefer.maildir import names
-from maildefer.maildir.names import EntryName
+from maildefer.maildir.names import EntryName, with_outputs
 from maildefer.maildir.upkeep import leases
 from maildefer.pool.scoreboard import QueueState, QueueWord, SlotWord
 from maildefer.pool.worker import cross_device
@@ -54,8 +54,9 @@ def handed_on(**changes: int) -> Callable[[Any], Any]:
     """A handoff that counts wrongly."""
 
     def make(old: Any) -> Any:
-        def handoff(self: Any, other: Any) -> None:
-            entry = self.entry.handed_on()
+        def handoff(self: Any, other: Any, *, outputs: str = "") -> None:
+            claimer = self._claimer
+            entry = with_outputs(self.entry, outputs, claimer.host, claimer.system).handed_on()
             wrong = {name: max(0, getattr(entry, name) + step) for name, step in changes.items()}
             self._move(other.new, replace(entry, **wrong).waiting(), other=other)
 
@@ -79,7 +80,7 @@ def by_wall_clock(old: Any) -> Any:
 
 
 def acked_before_copied(old: Any) -> Any:
-    def hand_off_copy(claim: Any, other: Any, *, host: str) -> None:
+    def hand_off_copy(claim: Any, other: Any, *, host: str, outputs: Any = None) -> None:
         data, staged = claim.read(), cross_device
         claim.ack()
         staged.Pusher(other, host=host).push(lambda stem: [data])  # type: ignore[attr-defined]
