@@ -82,8 +82,6 @@ def _prepare(queue: str, kept: bool) -> None:
     layout = create_queue(queue)
     if kept:
         journal.begin_journal(layout)
-    else:
-        journal.end_journal(layout)
 
 
 def _refuse_unkept(queue: str, kept: bool, entries: int) -> None:

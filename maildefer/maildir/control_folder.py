@@ -8,18 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from maildefer.maildir import durable
-from maildefer.maildir.rights.confined import unconfined
 from maildefer.maildir.rights.folder import Folder, open_folder
 from maildefer.maildir.rights.modes import give_folder, make_in, rights_in
-from maildefer.maildir.rights.recording import give_journal_rights
-from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.system import System
 
 FORMAT_VERSION = 1
 CONTROL_FOLDERS = (
     *("leases", "fenced", "dead", "tokens", "states", "status", "idempotency"),
     *("requests", "requests/done"),
 )
-_JOURNAL = "journal"
 CONTROL_DRAFT = ".maildefer-"  # the beginning of the name, in `tmp/`, of a control folder that is being made
 
 
@@ -36,10 +33,7 @@ def make_control(queue: str, format: Format, system: System) -> None:
     """Make the control folder in `tmp/` and rename it into place; the host that loses the race uses the winner's."""
     draft = f"{CONTROL_DRAFT}{system.pid()}-{system.token(6)}"
     path = f"{queue}/tmp/{draft}"
-    keeps_journal = unconfined(system) is SYSTEM and not durable.is_nfs(
-        queue
-    )  # where a record costs hardly anything
-    for name in ("", *CONTROL_FOLDERS, *[_JOURNAL][:keeps_journal]):
+    for name in ("", *CONTROL_FOLDERS):
         make_in(queue, f"tmp/{draft}/{name}".rstrip("/"), system)
     text = json.dumps(
         {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
@@ -52,9 +46,6 @@ def make_control(queue: str, format: Format, system: System) -> None:
         if rights.is_shared:
             for place in (".maildefer", ".maildefer/idempotency"):
                 give_folder(queue, place, rights)
-        if keeps_journal:
-            with suppress(OSError):
-                give_journal_rights(queue)
     except OSError as fault:
         try:
             with open_folder(queue, "tmp", system=system) as tmp:
@@ -72,6 +63,6 @@ def clear_control(draft: Folder) -> None:
     draft.remove(["format"])
     with suppress(OSError), draft.folder("requests") as requests:
         requests.rmdir("done")
-    for name in (*CONTROL_FOLDERS[:-1], _JOURNAL):
+    for name in CONTROL_FOLDERS[:-1]:
         with suppress(OSError):
             draft.rmdir(name)

@@ -155,7 +155,7 @@ class Journal:
                 try:
                     self._quick[kind](text.encode())
                     return
-                except OSError:
+                except (OSError, MemoryError):
                     del self._quick[kind]  # and the long way round
             fault: OSError | None = None
             for last in (False, True):
@@ -165,6 +165,10 @@ class Journal:
                         self._gap = None
                         self._failing.discard(kind)
                         return
+                    break
+                except (MemoryError, ImportError) as caught:  # a handler has left no memory
+                    fault = OSError(errno.ENOMEM, str(caught) or os.strerror(errno.ENOMEM))
+                    self._close()
                     break
                 except OSError as caught:
                     fault = caught

@@ -15,6 +15,7 @@ MESSAGE = b"Message-ID: <1@a.example>\nSubject: x\n\nbody\n"
 
 @pytest.fixture
 def key(maildefer: Any, queue: Layout) -> str:
+    journal.begin_journal(queue)
     pushed: str = maildefer(
         "push", queue.path, "--sender=ann@a.example", "--recipient=b@b.example", stdin=MESSAGE
     ).out
@@ -73,6 +74,5 @@ def test_what_asks_for_nothing_that_there_is_is_told(
 
 
 def test_where_no_journal_is_kept_it_is_told_how_to_begin_one(maildefer: Any, queue: Layout) -> None:
-    journal.end_journal(queue)
     assert "audit --on" in maildefer("explain", "17.x", "--queue", queue.path).err
     assert maildefer("explain", "17.x").code == 2, "no queue of a project is here"

@@ -23,7 +23,9 @@ from tests.support.queues import DATA, LABEL
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[Layout]:
-    yield create_queue(str(tmp_path / "queue"))
+    layout = create_queue(str(tmp_path / "queue"))
+    journal.begin_journal(layout)
+    yield layout
     journal.close_journals()
 
 
@@ -86,6 +88,7 @@ def test_who_holds_it_is_told(queue: Layout) -> None:
 
 def test_it_is_followed_into_the_queue_to_which_it_was_handed(queue: Layout, tmp_path: Path) -> None:
     other = create_queue(str(tmp_path / "other"))
+    journal.begin_journal(other)
     key = push(queue)
     claim(queue, key).handoff(other)
     (name,) = os.listdir(other.new)

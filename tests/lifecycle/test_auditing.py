@@ -63,8 +63,6 @@ def test_what_vanishes_under_a_running_pool_is_named(project: Project, start: St
 
 def test_workers_of_a_reload_keep_a_journal_that_was_begun_meanwhile(tmp_path: Path) -> None:
     project = Project(tmp_path, APPLICATION)
-    for layout in project.layouts.values():
-        journal.end_journal(layout)
     pool = Pool(project, workers=1).start().await_ready()
     try:
         project.push()
@@ -90,8 +88,6 @@ def test_workers_of_a_reload_keep_a_journal_that_was_begun_meanwhile(tmp_path: P
 def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_others(tmp_path: Path) -> None:
     project = Project(tmp_path, APPLICATION)
     queue = project.queue.path
-    for layout in project.layouts.values():
-        journal.end_journal(layout)
     pool = Pool(project, workers=1).start().await_ready()
     try:
         eventually(lambda: os.listdir(project.queue.status), "its keeper has given an account of it", 30)

@@ -175,7 +175,6 @@ def test_a_promotion_is_recorded(queue: Layout, pusher: Pusher) -> None:
 
 def test_without_its_folder_there_is_no_journal(tmp_path: Path) -> None:
     layout = create_queue(str(tmp_path / "plain"))
-    assert journal.end_journal(layout) is None
     assert journal.journal_of(layout) is None
     key = push(Pusher(layout, host=LABEL))
     claim = claimed(layout, key)
@@ -187,7 +186,7 @@ def test_without_its_folder_there_is_no_journal(tmp_path: Path) -> None:
 def test_who_looks_before_the_queue_is_made_looks_again_afterwards(tmp_path: Path) -> None:
     layout = Layout(str(tmp_path / "late"))
     assert journal.journal_of(layout) is None
-    create_queue(layout.path)
+    journal.begin_journal(create_queue(layout.path))
     assert journal.journal_of(layout) is not None
 
 

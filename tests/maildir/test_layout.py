@@ -30,7 +30,7 @@ def test_a_new_queue_is_a_maildir_with_two_folders_and_a_control_folder(tmp_path
     assert sorted(os.listdir(layout.path)) == [".dead", ".later", ".maildefer", "cur", "new", "tmp"]
     assert sorted(os.listdir(f"{layout.path}/.later")) == ["cur", "maildirfolder", "new", "tmp"]
     assert sorted(os.listdir(layout.control)) == [
-        "dead", "fenced", "format", "idempotency", "journal", "leases", "requests", "states", "status", "tokens",
+        "dead", "fenced", "format", "idempotency", "leases", "requests", "states", "status", "tokens",
     ]  # fmt: skip
     assert os.listdir(layout.requests) == ["done"]
     assert os.listdir(layout.tmp) == []
