@@ -29,6 +29,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Final, Literal
 
 from maildefer.maildir import durable
@@ -90,7 +91,7 @@ class Journal:
     def __init__(
         self, layout: Layout, *, host: str, boot: str, direct: bool = False, system: System = SYSTEM
     ) -> None:
-        self._layout = layout
+        self._layout, self._place = layout, (layout.path, ".maildefer", "journal")
         self._writer = f"{host}.{boot}"
         self._direct = direct
         self._system = system
@@ -142,14 +143,14 @@ class Journal:
         cut = {name: str(value)[:_LONGEST_FACT].replace("\0", " ") for name, value in facts.items() if value}
         told = ",".join(f"{name}={quoted(text).replace(',', '%2C')}" for name, text in cut.items())
         if told:
-            self._append(kind, now, f"\n{now:.3f} note {quoted(key)} {told} .")
+            self._append(kind, now, f"\n{now:.3f} note {quoted(key)} {told} .", is_needed=False)
 
     def close(self) -> None:
         """Close the files; the next record opens them again."""
         with self._lock:
             self._close()
 
-    def _append(self, kind: Kind, now: float, text: str) -> None:
+    def _append(self, kind: Kind, now: float, text: str, *, is_needed: bool = True) -> None:
         with self._lock:
             if kind in self._quick and now < self._until:
                 try:
@@ -168,7 +169,6 @@ class Journal:
                     break
                 except (MemoryError, ImportError) as caught:  # a handler has left no memory
                     fault = OSError(errno.ENOMEM, str(caught) or os.strerror(errno.ENOMEM))
-                    self._close()
                     break
                 except OSError as caught:
                     fault = caught
@@ -176,7 +176,8 @@ class Journal:
                     if last or fault.errno not in (errno.EBADF, errno.EINVAL):  # closed by a handler: again
                         break
                     self._direct = self._direct and fault.errno != errno.EINVAL
-            self._gap = now if self._gap is None else self._gap
+            if is_needed and self._gap is None:  # else the audit misses nothing
+                self._gap = now
             if kind not in self._failing:
                 self._failing.add(kind)
                 why = "only a part was written" if fault is None else fault.strerror
@@ -207,15 +208,17 @@ class Journal:
         rights = recording.record_rights(self._layout.path, self._system)
         if self._direct or rights.owner >= 0 or self._system.write is not SYSTEM.write:
             return None
-        place = (self._layout.path, ".maildefer", "journal")
-        with folder.open_folder(*place, listing=False, system=self._system) as journal:
+        with (
+            suppress(OSError),
+            folder.open_folder(*self._place, listing=False, system=self._system) as journal,
+        ):
             return open_mapped(journal, stem, kind, rights.file_mode, system=self._system)
+        return None
 
     def _open(self, kind: Kind, stem: str) -> int:
         rights = recording.record_rights(self._layout.path, self._system)
-        place = (self._layout.path, ".maildefer", "journal")
         alone = self._direct and kind == "settled"  # NFS takes no two of these together: open(2)
-        with folder.open_folder(*place, listing=False, system=self._system) as journal:
+        with folder.open_folder(*self._place, listing=False, system=self._system) as journal:
             return open_appended(journal, stem, kind, rights, alone=alone, system=self._system)
 
     def _close(self) -> None:

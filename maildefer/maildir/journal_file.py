@@ -151,18 +151,18 @@ def _open_shared(journal: Folder, name: str, rights: Rights, system: System) -> 
 
 def open_mapped(folder: Folder, stem: str, kind: str, mode: int, *, system: System) -> MappedFile | None:
     """Lock and map a file of this user's that no process has; None where that can't be had. Raises nothing."""
-    from fcntl import LOCK_EX, LOCK_NB, flock
-
     for number in range(_MOST_FILES):
         name, descriptor = f"{stem}.m{number}.{kind}", -1
         try:
+            from fcntl import LOCK_EX, LOCK_NB, flock
+
             descriptor = _raised(folder.open(name, _FLAGS, mode & ~_OTHERS_WRITE))
             flock(descriptor, LOCK_EX | LOCK_NB)
             durable.must_be_plain(descriptor, name, os.geteuid(), system)
             if not os.fstat(descriptor).st_mode & _OTHERS_WRITE:  # who can shorten it could kill this process
                 return MappedFile(descriptor)
-            fault: OSError | None = None
-        except OSError as refused:
+            fault: Exception | None = None
+        except (OSError, MemoryError, ImportError) as refused:
             fault = refused
         if descriptor >= 0:
             os.close(descriptor)
