@@ -59,11 +59,7 @@ _LONGEST_FACT: Final = 400  # characters of a fact that is noted
 _APPENDED: Final = 16  # records of a process before it maps a file of its own
 
 
-def _report_nothing(event: str, **facts: object) -> None:
-    """Do nothing: the function that is called before `report_with` sets another."""
-
-
-_report: Callable[..., None] = _report_nothing
+_report: Callable[..., None] = lambda event, **facts: None  # noqa: E731  # before `report_with` sets another
 
 
 def report_with(emit: Callable[..., None]) -> None:
