@@ -128,13 +128,13 @@ def test_other_queues_in_the_settings_restart_the_pool_under_the_same_pid(
     pool = start(workers=1)
     [key] = project.push("wait")
     eventually(lambda: project.notes("start"), "the handler begins")
-    project.edit("conf/settings.py", '"run/later"', '"run/third"')
+    project.edit("conf/settings.py", '"run/later"', '"run/another"')
     pool.signal(signal.SIGHUP)
     pool.await_event("pool.draining", reason="other queues in the settings")
     project.go()
     pool.await_event("pool.started", 2)
     pool.await_ready()
-    assert [queue["queue"] for queue in pool.status()["queues"]] == ["run/queue", "run/third"]
+    assert [queue["queue"] for queue in pool.status()["queues"]] == ["run/queue", "run/another"]
     project.push()
     eventually(project.is_empty, "it serves")
     assert project.starts()[key] == 1

@@ -67,7 +67,7 @@ def test_a_host_that_does_not_answer_is_named(project: Project, start: Start) ->
 
 def test_new_queues_are_a_verdict_too(project: Project, start: Start) -> None:
     pool = start(workers=1)
-    project.edit("conf/settings.py", '"run/later"', '"run/third"')
+    project.edit("conf/settings.py", '"run/later"', '"run/another"')
     ended = maildefer(pool, "reload")
     assert (ended.returncode, "anew with the new settings" in ended.stdout) == (0, True), ended.stderr
     pool.await_event("pool.started", 2)
