@@ -104,12 +104,15 @@ def _await_process(
     while time.monotonic() < deadline:
         status = _ask(found)
         answer = _reload_answer(status.get("reload"))
-        if answer is not None and (verdict := _verdict(asked, *answer)) is not None:
+        verdict = None if answer is None else _verdict(asked, *answer)
+        if verdict is not None and not status.get(
+            "draining"
+        ):  # else it accepts them, and starts anew with them
             return verdict
         if answer is not None and _up(status) < asked.up_seconds:
             text = "accepted: it has started anew with the new settings"
             return ReloadVerdict(subject=asked.subject, outcome="accepted", text=text)
-        if status.get("draining"):
+        if status.get("draining") and verdict is None:
             text = "not answered: it is about to end, or to start anew"
             return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
         time.sleep(_POLL_SECONDS)
