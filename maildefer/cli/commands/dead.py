@@ -24,8 +24,9 @@ from maildefer.cli.entries.selection import (
     by_age,
     find_one,
     select_entries,
+    with_filter,
 )
-from maildefer.cli.parameters import Commands, with_options
+from maildefer.cli.parameters import Commands
 from maildefer.maildir import reasons
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.operator import entries as operate
@@ -37,7 +38,6 @@ _KEPT: Final = (
 )
 
 app = Commands("Look at dead letters, requeue or delete them.")
-with_filter = with_options(EntryFilter, "where")
 
 
 @app.command("list")

@@ -27,9 +27,10 @@ from maildefer.cli.entries.selection import (
     by_age,
     find_one,
     select_entries,
+    with_filter,
 )
 from maildefer.cli.entries.shape import EDGES_MINUTES, shape_of
-from maildefer.cli.parameters import Commands, with_options
+from maildefer.cli.parameters import Commands
 from maildefer.errors import EntryNotFound
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import open_queue
@@ -40,7 +41,6 @@ from maildefer.maildir.operator.inspection import look_into_queue
 from maildefer.maildir.push import Pusher
 
 app = Commands("Look at queued messages and change what becomes of them.", cls=QueueGroup)
-with_filter = with_options(EntryFilter, "where")
 _LIVE: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred")
 _UNCLAIMED: Final[tuple[Folder, ...]] = ("waiting", "deferred")
 _HELD: Final = "held"  # deferred until `unhold`

@@ -16,6 +16,7 @@ import typer
 from maildefer.cli import output
 from maildefer.cli.entries.listing import BURIED, arrived_at, envelope_of
 from maildefer.cli.entries.patterns import address_pattern, has_text
+from maildefer.cli.parameters import with_options
 from maildefer.errors import EntryNotFound, MaildeferError
 from maildefer.maildir import reasons
 from maildefer.maildir.layout import Layout
@@ -64,7 +65,7 @@ _READ_BYTES: Final = 64 << 20  # in which `--text` looks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryFilter:
-    """The options by which entries are chosen without their keys; `with_options` gives them to a command."""
+    """The options by which entries are chosen without their keys; `with_filter` gives them to a command, as `where`."""
 
     sender: Annotated[
         str | None,
@@ -90,6 +91,9 @@ class EntryFilter:
     @property
     def is_empty(self) -> bool:
         return all(getattr(self, name) is None for name in self.__slots__)
+
+
+with_filter = with_options(EntryFilter, "where")
 
 
 @dataclass(frozen=True, kw_only=True)
