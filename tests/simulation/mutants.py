@@ -552,6 +552,11 @@ MUTANTS = (
         units="tests/maildir/markers/test_ends.py",
     ),
     Mutant(
+        "unique: requeued under the burial's marker",
+        one(entries, "free_marker", lambda old: entries.free_marker_of),
+        units="tests/maildir/markers/test_ends.py",
+    ),
+    Mutant(
         "unique: swept without a trace",
         one(sweep, "clear_marker", markerbugs.swept_plainly),
         units="tests/maildir/upkeep/test_sweep.py",

@@ -42,14 +42,21 @@ def end_entry(layout: Layout, path: str, key: str, *, system: System) -> None:
 
 
 def free_marker_of(layout: Layout, entry: EntryName, folder: str, *, system: System) -> None:
-    """Free the marker of an entry that was moved to that folder, where it has ended for this queue; raises nothing.
+    """Free the marker of an entry that was moved to that folder, where it has ended for this queue; raises nothing."""
+    with suppress(OSError):  # it is freed when nobody has found the entry after the TTL
+        free_marker(layout, entry, folder, system=system)
+
+
+def free_marker(layout: Layout, entry: EntryName, folder: str, *, system: System) -> None:
+    """As `free_marker_of`; raises OSError if the marker may still be there.
 
     `entry` is its name before: a marker of a later generation belongs to a requeue that came meanwhile.
     """
     if (place := path_in_key(layout, entry.key)) is not None:
-        with suppress(OSError):  # it is freed when nobody has found the entry after the TTL
-            sync_move(layout, folder, system)
+        sync_move(layout, folder, system)
+        with suppress(FileNotFoundError):  # its folder has gone
             _free(place, entry.key, entry.returns, system)
+        with suppress(OSError):  # gone, or it holds another's
             system.rmdir(place)
 
 

@@ -16,7 +16,7 @@ from maildefer.errors import EntryAmbiguous, EntryClaimed, EntryMalformed, Entry
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.markers.ends import end_entry, free_marker_of
+from maildefer.maildir.markers.ends import end_entry, free_marker, free_marker_of
 from maildefer.maildir.markers.markers import Markers
 from maildefer.maildir.markers.names import IN_KEY
 from maildefer.maildir.names import EntryName
@@ -178,7 +178,10 @@ def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> st
     if before.is_handled:
         fresh = replace(fresh, unique=system.token(5), outputs="")
     if IN_KEY in before.key:
-        free_marker_of(layout, before, found.directory, system=system)
+        try:  # else a late unlink of its burial could free what holds the key for the requeued entry
+            free_marker(layout, before, found.directory, system=system)
+        except OSError as fault:
+            raise_named(layout.path, fault)
         Markers(layout, host="requeued", system=system).retake(fresh.waiting())
     return _to_new(layout, found, fresh, system)
 

@@ -8,7 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from maildefer.errors import ClaimLost, EntryMalformed, MaildeferError, PermissionRefused, UniqueKeyHeld
+from maildefer.errors import (
+    ClaimLost,
+    EntryMalformed,
+    MaildeferError,
+    PermissionRefused,
+    StorageFault,
+    UniqueKeyHeld,
+)
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.markers import ends
@@ -268,6 +275,21 @@ def test_a_requeue_of_a_burial_that_could_not_free_its_marker_takes_it_over(
     assert held(layout) == [claim.key]
     name = entries.requeue(layout, dead(claim, layout))
     assert held(layout) == [name]
+
+
+@pytest.mark.parametrize("call", ["fsync", "unlink"])
+def test_a_requeue_that_can_not_free_the_marker_of_the_burial_is_refused(
+    claim: Claim, layout: Layout, world: World, call: str
+) -> None:
+    """That of the burial may still be under way: it would free the key while the requeued entry has not ended."""
+    world.refuse("unlink", errno.EIO, where="/unique/")
+    bury(claim)
+    failing = World()
+    failing.refuse(call, errno.EIO, where="/unique/" if call == "unlink" else "/.dead/")
+    with pytest.raises(StorageFault):
+        entries.requeue(layout, dead(claim, layout), system=failing.system)
+    assert [path for path in everywhere(layout) if claim.key in path and ".dead/" in path]
+    assert entries.requeue(layout, dead(claim, layout)) in held(layout)
 
 
 def test_a_late_free_of_a_burial_leaves_the_marker_of_the_requeue(
