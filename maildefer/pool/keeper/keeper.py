@@ -170,8 +170,7 @@ class Keeper:
         board, header, now = self._context.board, HeaderView(self._context.board), boottime()
         if now - self._began > self._check_seconds():  # one that dies again and again gives no sign of life
             header.keeper_seen = now
-        agreed = [QueueRecordView(board, index).ttl_seconds for index in range(len(self._heartbeats))]
-        ttl = max(agreed, default=0.0)
+        ttl = max(self._agreed_ttls(), default=0.0)
         if now - self._checked_at > ttl / 2:
             self._silence_counts_from = now
         self._checked_at = now
@@ -187,8 +186,14 @@ class Keeper:
             os._exit(1)
 
     def _check_seconds(self) -> float:
+        """So that no two looks are half a TTL apart, also before this keeper has joined where another one had."""
         beats = [heartbeat.format.beat_seconds for heartbeat in self._heartbeats]
-        return min(_CHECK_SECONDS, *beats) if beats else _CHECK_SECONDS
+        return min((_CHECK_SECONDS, *beats, *(ttl / 3 for ttl in self._agreed_ttls() if ttl)))
+
+    def _agreed_ttls(self) -> list[float]:
+        """Return the TTLs of the queues that a keeper of this pool has joined, in seconds; 0 for the others."""
+        board = self._context.board
+        return [QueueRecordView(board, index).ttl_seconds for index in range(len(self._heartbeats))]
 
 
 def _end_with_thread(failure: threading.ExceptHookArgs) -> None:

@@ -334,6 +334,15 @@ def test_a_queue_that_is_joined_anew_is_not_swept_for_it(place: Place) -> None:
     assert len(swept) == 1
 
 
+def test_a_new_keeper_looks_up_by_the_ttl_that_another_one_has_read(place: Place) -> None:
+    """Two looks half a TTL apart count as a stopped host, and a hanging supervisor was never noticed."""
+    keeper: Any = Keeper.__new__(Keeper)
+    keeper._context, keeper._heartbeats = place.heartbeat._context, [place.heartbeat]
+    assert keeper._check_seconds() == BEAT_SECONDS
+    place.words[place.board.queue(0) + QueueWord.FORMAT_TTL] = 5000
+    assert keeper._check_seconds() < 2.5
+
+
 def test_a_keeper_that_is_told_to_leave_leaves_every_lease() -> None:
     keeper: Any = Keeper.__new__(Keeper)
     woken: list[int] = []
