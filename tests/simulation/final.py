@@ -86,7 +86,7 @@ def power_was_cut(oracle: Oracle) -> None:
     """
     oracle.unsynced.clear()
     present = {
-        entry_in(name).key: (folder, entry_in(name).attempts, entry_in(name).due)
+        entry_in(name).key: (folder, entry_in(name))
         for path, (folder, _) in oracle.places.items()
         for name in oracle.world.server.directories[path].names
         if folder not in ("tmp", "leases", "fenced")
@@ -95,10 +95,11 @@ def power_was_cut(oracle: Oracle) -> None:
     oracle.outputs.power_was_cut({key: folder for key, (folder, *_) in present.items()})
     for key, history in oracle.histories.items():
         if key in present:
-            folder, attempts, due = present[key]
-            history.not_before = float(due or 0)
+            folder, entry = present[key]
+            history.not_before = float(entry.due or 0)
             history.end = "dead" if folder == "dead" else ""
-            history.starts, history.charged = min(history.starts, attempts), attempts
+            history.starts, history.charged = min(history.starts, entry.attempts), entry.attempts
+            history.counted_from = min(history.counted_from, entry.returns)
             history.handed_out = history.cancelled = False  # what `pop` ends, no sync makes durable
         elif history.acknowledged and history.end not in ("acked", "popped"):
             oracle.fail("I1", f"acknowledged, and gone with the power: {key}")

@@ -553,7 +553,7 @@ MUTANTS = (
     ),
     Mutant(
         "unique: requeued under the burial's marker",
-        one(entries, "free_marker", lambda old: entries.free_marker_of),
+        one(entries, "free_marker", lambda old: ends.free_marker_of),
         units="tests/maildir/markers/test_ends.py",
     ),
     Mutant(

@@ -237,8 +237,9 @@ class Oracle:
             self.fail("pop", f"handled after it was popped or cancelled: {short(claimed)}")
         if entry.outputs:
             self.outputs.end(claimed.rpartition("/")[2])
+        is_first = claimed not in self.begun
         self.begun.add(claimed)
-        if not history.begins(entry.attempts):
+        if not (history.begins(entry.attempts, entry.returns) and is_first):
             self.fail(
                 "I5",
                 f"{history.starts} handlers began, {history.charged} attempts are charged: {short(claimed)}",

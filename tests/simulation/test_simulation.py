@@ -87,6 +87,14 @@ def test_a_handler_that_begins_after_its_claim_was_taken_over_was_charged_all_th
     assert not history.begins(2), "but twice in one attempt is once too often"
 
 
+def test_a_handler_that_begins_after_its_entry_was_handed_on_counts_for_the_queue_before() -> None:
+    history = History(b"x", Process("a.pusher1", 1))
+    history.counted_anew(2)
+    assert history.begins(1, 2)
+    assert history.begins(1, 0), "of a worker that was frozen with the first claim"
+    assert not history.begins(1, 2)
+
+
 @pytest.mark.slow
 def test_a_schedule_replays_exactly() -> None:
     """Alone, and after others in the same process."""

@@ -212,7 +212,7 @@ class Transitions:
             oracle.outputs.are_committed(request, name, new_name)
         oracle.outputs.begin_anew(entry.key)
         oracle.left[request.source] = request.process
-        oracle.histories[entry_in(name).key].counted_anew()
+        oracle.histories[entry_in(name).key].counted_anew(entry_in(new_name).returns)
 
     def left_cur(self, request: Request, queue: Layout, name: str, destination: str, new_name: str) -> None:
         owner, oracle = owner_in(name), self.oracle
@@ -392,5 +392,5 @@ class Transitions:
             self.oracle.fail("I4", f"requeued {name} as {new_name}")
         self.oracle.outputs.begin_anew(before.key)
         history = self.oracle.histories[before.key]
-        history.counted_anew()
+        history.counted_anew(after.returns)
         history.end = ""
