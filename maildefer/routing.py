@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from maildefer.handling.decorators import (
     batch,
+    keep,
     nolocking,
     retry,
     route,
@@ -34,6 +35,7 @@ __all__ = [
     "rate",
     "retry",
     "timeout",
+    "keep",
     "state_key_generator",
     "Router",
     "RoutingBase",

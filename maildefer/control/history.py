@@ -75,7 +75,7 @@ def keys_that_begin(queues: Sequence[Layout], text: str, limit: int) -> list[str
     """The keys that are, or begin, like that; in journals, or of entries that are there. Raises OSError."""
     found = {record.key for _, _, record in _records(queues, 0.0, quoted(text).encode())}
     for queue in queues:
-        for folder in entries.FOLDERS:
+        for folder in entries.ALL_FOLDERS:
             found.update(one.key for one in entries.list_entries(queue, folder))
     return [text] if text in found else sorted(key for key in found if key.startswith(text))[:limit]
 
@@ -123,7 +123,7 @@ def _moved(folder: str, entry: EntryName, last: EntryName) -> str:
     if folder.startswith("../"):
         return f"handed to {os.path.basename(os.path.dirname(folder))}"
     if folder.startswith(".done"):
-        return "ended, and kept"
+        return f"ended, and kept until {_moment(entry.due)}"
     if folder.startswith(".dead"):
         return "buried"
     if folder.startswith(".later"):
@@ -137,7 +137,7 @@ def _moved(folder: str, entry: EntryName, last: EntryName) -> str:
 
 def _now(queue: Layout, key: str) -> Iterator[HistoryEvent]:
     """Where the entry is at present, in one queue."""
-    for folder in entries.FOLDERS:
+    for folder in entries.ALL_FOLDERS:
         for found in entries.list_entries(queue, folder):
             if found.key == key:
                 facts = {"name": found.name}

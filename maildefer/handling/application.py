@@ -91,6 +91,7 @@ class Application:
             tokens=tokens,
             limits=limits,
             running=running,
+            keep_seconds=self.settings.keep_seconds(queue),
         )
 
     def has_limits(self, queue: str) -> bool:

@@ -1,7 +1,7 @@
 """The decorators of handler modules.
 
-`@route` and `@route_like` stand on top, `@stateless` and `@batch` below them, `@retry` and `@timeout` anywhere; they
-return the function itself.
+`@route` and `@route_like` stand on top, `@stateless` and `@batch` below them, `@retry`, `@timeout` and `@keep`
+anywhere; they return the function itself.
 """
 
 from __future__ import annotations
@@ -140,6 +140,21 @@ def timeout(seconds: Pause) -> Callable[[Function], Function]:
     if isinstance(seconds, Callable):  # type: ignore[arg-type]  # without parentheses
         _with_policy("@timeout", seconds, handler_marks.TIMEOUT, limit)
     return lambda func: _with_policy("@timeout", func, handler_marks.TIMEOUT, limit)
+
+
+def keep(time: Pause) -> Callable[[Function], Function]:
+    """Say for how long a message is kept that the function below has handled, in place of the setting `keep`; 0: not.
+
+    `time` is in seconds, or a text such as `"7d"`. What is kept can be looked at, and replayed. For handlers, batches
+    and tasks, above or below their other decorators. Raises `TypeError` and `ValueError` that name the function.
+    """
+
+    def seconds() -> float:
+        return seconds_of("time", time)
+
+    if isinstance(time, Callable):  # type: ignore[arg-type]  # without parentheses
+        _with_policy("@keep", time, handler_marks.KEEP, seconds)
+    return lambda func: _with_policy("@keep", func, handler_marks.KEEP, seconds)
 
 
 def bounce_to(soft: Callable[[Any], object], hard: Callable[[Any], object]) -> Callable[[Function], Function]:

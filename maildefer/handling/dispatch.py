@@ -35,7 +35,8 @@ class Dispatcher:
     `dispatch` may be called by several threads; handlers then run one at a time, but for `@nolocking` ones.
     `queues_of` says which queues list a module, for handoffs; without it, handoffs are not checked against queues.
     `tokens` keeps other workers out of a conversation; a single process needs none. `limits` keeps the limits of
-    handlers, which without it hold for nobody. All three hold for `dispatch`; `begin` is given its own.
+    handlers, which without it hold for nobody. All three hold for `dispatch`; `begin` is given its own. `keep_seconds`
+    is for how long messages are kept whose handlers have no `@keep`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Dispatcher:
         tokens: ConversationTokens | None = None,
         limits: LimitSlots | None = None,
         running: Running | None = None,
+        keep_seconds: float = 0.0,
     ) -> None:
         self._router = router
         self._modules = None if modules is None else frozenset(modules)
@@ -54,6 +56,10 @@ class Dispatcher:
         self._handlers = HandlersOfMessage(router, self._handoffs)
         self._batches = Batches(self._handoffs.hand_on)
         self._terms = CallTerms(lock=router.lock, tokens=tokens, limits=limits, running=running)
+        self._keep_seconds = keep_seconds
+        self.keeps: dict[
+            str, float
+        ] = {}  # by a handler's full name, for how many seconds what it has acked is kept
         self._generation = -1
         self._table: PatternTable[Row] = PatternTable(())
         self._stateful_modules: frozenset[str] = frozenset()
@@ -140,6 +146,21 @@ class Dispatcher:
         ]
         known = [number for number in allowed if number is not None]
         return max(known) if known and len(known) == len(allowed) else None
+
+    @property
+    def may_keep(self) -> bool:
+        """Whether any handler's messages are kept."""
+        if self._generation != self._router.generation:
+            self._build()
+        return bool(self.keeps)
+
+    def keep_seconds_of(self, message: HasRecipient) -> float:
+        """For how long a message is kept of which it is not known which handlers have acked it: by all that match."""
+        try:
+            names = self.matches(message.To or "")
+        except (RouteTooSlow, RouteUntried):
+            names = list(self.keeps)
+        return max((self.keeps.get(name, 0.0) for name in names), default=0.0)
 
     def batch_for(self, message: HasRecipient) -> HandlerStep | None:
         """The `@batch` function that takes the message with others; None where the message is dispatched alone.
@@ -232,6 +253,10 @@ class Dispatcher:
         self._stateful_modules = frozenset(
             s.module for _, (steps, _) in table for s in steps if not s.stateless
         )
+        keeps = {
+            s.name: self._keep_seconds if s.keep is None else s.keep for _, (steps, _) in table for s in steps
+        }
+        self.keeps = {name: seconds for name, seconds in keeps.items() if seconds}
         self._kinds = frozenset(step.is_async for _, (steps, _) in table for step in steps)
         self._table, self._generation = PatternTable(table), generation
 

@@ -38,6 +38,7 @@ _RAISED_BY: Final = "_maildefer_raised_by"
 RETRY: Final = "_maildefer_retry"
 TIMEOUT: Final = "_maildefer_timeout"
 LIMITS: Final = "_maildefer_limits"
+KEEP: Final = "_maildefer_keep"
 _TASK: Final = "_maildefer_task"
 _HANDLER: Final = "_maildefer_handler"
 MOST_DECORATORS: Final = 100  # what is wrapped in itself has no end
@@ -152,6 +153,7 @@ def described(function: Handler) -> dict[str, object]:
         "exclusive": (batch := batch_of(function)) is not None and batch.exclusive,
         "retry": None if terms is None else terms._asdict(),
         "timeout_seconds": timeout_of(function),
+        "keep_seconds": getattr(function, KEEP, None),
         "limits": [str(limit) for limit in getattr(function, LIMITS, ())],
     }
 
@@ -194,7 +196,7 @@ def mark_batch(function: object, terms: BatchTerms) -> None:
 def mark_handled_by(function: object, handler: Handler) -> None:
     """Note the handler that calls the function, as that of a `@task` does; it has the function's policy."""
     setattr(function, _HANDLER, handler)
-    for mark in (RETRY, TIMEOUT, LIMITS):
+    for mark in (RETRY, TIMEOUT, LIMITS, KEEP):
         if hasattr(function, mark):
             setattr(handler, mark, getattr(function, mark))
 

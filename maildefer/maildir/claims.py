@@ -102,8 +102,7 @@ class Claimer:
                     return None
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
-            entry = None
-            claimed = f"{name},a=1:1,{self._owner}{seq}"
+            entry, claimed = None, f"{name},a=1:1,{self._owner}{seq}"
         place = slots.take_place(seq, claimed)
         began = system.boottime()
         try:
@@ -183,12 +182,13 @@ class Claim:
             self._free_place()
             raise ClaimLost(self.name) from fault
 
-    def ack(self, *, keep: bool = False) -> None:
-        """Unlink the entry, whose handlers are done, or with `keep` move it to `.done/`."""
+    def ack(self, *, keep_seconds: float = 0.0) -> None:
+        """Unlink the entry, whose handlers are done, or keep it for so long in `.done/`, its due time being the end."""
         claimer = self._claimer
         self._must_be_held()
-        if keep:
-            return self._move(claimer.layout.done_new, self.to_settle.returned().waiting(), folder=".done")
+        if keep_seconds:
+            name = self.to_settle.deferred(names.due_at(self.mount_time() + keep_seconds))
+            return self._move(claimer.layout.done_new, name, folder=".done")
         if claimer.journal is not None:
             claimer.journal.record_end("ack", self.key, handoffs=self._entry.handoffs if self._entry else 0)
         try:

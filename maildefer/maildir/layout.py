@@ -41,6 +41,7 @@ class Layout:
     dead_new: str = field(init=False)
     dead_cur: str = field(init=False)
     done_new: str = field(init=False)
+    done_cur: str = field(init=False)
     control: str = field(init=False)
     leases: str = field(init=False)
     fenced: str = field(init=False)
@@ -59,9 +60,8 @@ class Layout:
     periodic: str = field(init=False)
 
     def __post_init__(self) -> None:
-        path = os.path.abspath(self.path)
-        control = f"{path}/.maildefer"
-        places = {
+        control = f"{(path := os.path.abspath(self.path))}/.maildefer"
+        for name, value in {
             "path": path,
             "tmp": f"{path}/tmp",
             "new": f"{path}/new",
@@ -71,6 +71,7 @@ class Layout:
             "dead_new": f"{path}/.dead/new",
             "dead_cur": f"{path}/.dead/cur",
             "done_new": f"{path}/.done/new",
+            "done_cur": f"{path}/.done/cur",
             "control": control,
             "leases": f"{control}/leases",
             "fenced": f"{control}/fenced",
@@ -87,8 +88,7 @@ class Layout:
             "paused": f"{control}/paused",
             "sent": f"{control}/sent",
             "periodic": f"{control}/periodic",
-        }
-        for name, value in places.items():
+        }.items():
             object.__setattr__(self, name, value)
 
 

@@ -19,7 +19,7 @@ _HIGH, _NORMAL, _LOW = range(3)
 _TURNS: Final = 3 * [range(3)] + [(_NORMAL, _HIGH, _LOW)] + 3 * [range(3)] + [(_LOW, _NORMAL, _HIGH)]
 _LOOK_SECONDS = 1.0
 _LOOKS_EVERY = 20  # times as long as a look takes, while other names are there
-Folder = Literal["waiting", "claimed", "deferred", "dead", "undeliverable"]
+Folder = Literal["waiting", "claimed", "deferred", "dead", "undeliverable", "kept"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,8 +190,40 @@ def test_show_gives_the_very_bytes_to_a_pipe(push, queue):
 def test_count_counts_every_folder(maildefer, push, queue):
     push(), bury(queue, push()), defer(queue, push(), 9e9)
     (told,) = maildefer("queue", "count", queue.path, "--json").records
-    assert told == {"queue": queue.path, "waiting": 1, "claimed": 0, "deferred": 1, "held": 0, "dead": 1}
+    assert told == {
+        "queue": queue.path,
+        "waiting": 1,
+        "claimed": 0,
+        "deferred": 1,
+        "held": 0,
+        "dead": 1,
+        "kept": 0,
+    }
     assert maildefer("queue", "count", queue.path, "--in", "dead").out == "1\n"
+
+
+def test_what_is_kept_is_listed_and_shown_with_its_end_and_deleted(maildefer, push, queue):
+    key, other = push("-r", "post@x.example"), push()
+    kept = f"{queue.path}/.done/new/{key},a=1,n=1,d={int(time.time()) + 7200}"
+    os.makedirs(os.path.dirname(kept))
+    os.rename(f"{queue.new}/{key}", kept)
+    line = maildefer("queue", "list", queue.path, "--in", "kept").out
+    assert line.startswith("kept ")
+    assert "post@x.example" in line
+    assert "kept for 120 min" in line
+    assert other not in line
+    assert key not in maildefer("queue", "list", queue.path).out
+    assert (
+        subprocess.run(
+            [sys.executable, "-m", "maildefer", "queue", "show", queue.path, key],
+            capture_output=True,
+            check=True,
+        ).stdout
+        == MESSAGE
+    )
+    assert maildefer("queue", "count", queue.path, "--in", "kept").out == "1\n"
+    assert maildefer("queue", "clear", queue.path, "--in", "kept", "--yes").code == 0
+    assert (os.path.exists(kept), os.listdir(queue.new)) == (False, [other])
 
 
 def test_a_released_entry_waits_again_with_its_attempts(maildefer, push, queue):

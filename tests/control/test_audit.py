@@ -65,7 +65,7 @@ def test_every_accepted_key_is_proven_wherever_it_is(queue: Layout) -> None:
     claim(queue, push(queue)).defer(60)
     claim(queue, push(queue)).bury("no")
     claim(queue, push(queue)).ack()
-    claim(queue, push(queue)).ack(keep=True)
+    claim(queue, push(queue)).ack(keep_seconds=60.0)
     entries.delete(queue, entries.find(queue, push(queue)))
     report = audited(queue)
     assert (report.accepted, report.ended, report.suspects) == (7, 3, [])

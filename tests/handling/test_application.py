@@ -387,6 +387,7 @@ def test_the_table_of_routes_is_plain_data(project: Write) -> None:
         "async": False,
         "retry": None,
         "timeout_seconds": None,
+        "keep_seconds": None,
         "exclusive": False,
         "limits": [],
     }

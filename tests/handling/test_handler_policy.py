@@ -18,12 +18,13 @@ from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import RoutingBase
 from maildefer.mail import MailRequest
 from maildefer.queue import Queue
-from maildefer.routing import Defer, Reject, batch, retry, route, stateless, timeout
+from maildefer.routing import Defer, Reject, batch, keep, retry, route, stateless, timeout
 from maildefer.tasks import task
 from tests.support.in_project import enter_project
 
 any_retry: Any = retry
 any_timeout: Any = timeout
+any_keep: Any = keep
 
 
 @pytest.fixture(autouse=True)
@@ -93,13 +94,13 @@ def test_a_time_limit_that_is_none_is_refused(seconds: Any) -> None:
         any_timeout(seconds)(fresh())
 
 
-@pytest.mark.parametrize("decorator", [any_retry, any_timeout])
+@pytest.mark.parametrize("decorator", [any_retry, any_timeout, any_keep])
 def test_a_decorator_without_its_parentheses_is_refused(decorator: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="posting"):
         decorator(fresh())
 
 
-@pytest.mark.parametrize("decorator", [retry(attempts=2), timeout(5)])
+@pytest.mark.parametrize("decorator", [retry(attempts=2), timeout(5), keep("7d")])
 def test_what_stands_twice_is_refused(decorator: Any) -> None:
     with pytest.raises(TypeError, match=r"posting: it stands there twice"):
         decorator(decorator(fresh()))
@@ -128,7 +129,7 @@ def wrapped(function: Any) -> Any:
     return around
 
 
-POLICY: list[Any] = [retry(attempts=2), timeout(5)]
+POLICY: list[Any] = [retry(attempts=2), timeout(5), keep("1h")]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ POLICY: list[Any] = [retry(attempts=2), timeout(5)]
     [
         [*POLICY, stateless, route("post@osb")],
         [stateless, route("post@osb"), *POLICY],
-        [stateless, POLICY[0], route("post@osb"), POLICY[1]],
+        [stateless, POLICY[0], route("post@osb"), *POLICY[1:]],
         [*POLICY, wrapped, stateless, route("post@osb")],
         [stateless, route("post@osb"), wrapped, *POLICY],
         [*POLICY, batch(limit=5), stateless, route("post@osb")],
@@ -149,7 +150,7 @@ def test_the_order_of_decorators_does_not_matter(bottom_up: list[Any], router: R
         function = decorator(function)
     [(_, [routed])] = router.table()
     step = step_of(routed)
-    assert (step.retry, step.timeout_seconds) == (RetryTerms(2), 5.0)
+    assert (step.retry, step.timeout_seconds, step.keep) == (RetryTerms(2), 5.0, 3600.0)
 
 
 @pytest.mark.parametrize("above", [True, False])

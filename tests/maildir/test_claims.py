@@ -350,7 +350,10 @@ def test_an_unreadable_file_is_a_named_fault_and_can_be_released(public_path: Pa
 
 SETTLES: dict[str, tuple[Callable[[Claim, Layout], object], str]] = {
     "ack": (lambda claim, other: claim.ack(), ""),
-    "ack and keep": (lambda claim, other: claim.ack(keep=True), ".done/new/{key},a=4,c=1,n=6"),
+    "ack and keep": (
+        lambda claim, other: claim.ack(keep_seconds=60.0),
+        ".done/new/{key},a=4,c=1,n=6,d=1700000060",
+    ),
     "release": (lambda claim, other: claim.release(), "new/{key},a=3,c=1,n=6"),
     "postpone": (lambda claim, other: claim.postpone(60), ".later/new/{key},a=3,c=1,n=6,d=1700000060"),
     "defer": (lambda claim, other: claim.defer(60), ".later/new/{key},a=4,c=1,n=6,d=1700000060"),

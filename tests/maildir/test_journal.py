@@ -114,7 +114,7 @@ def test_an_ack_is_recorded_before_the_unlink(queue: Layout, pusher: Pusher) -> 
         ("postpone", ".later/new/{key},n=1,d="),
         ("bury", ".dead/new/{key},a=1,n=1"),
         ("handoff", "../other/new/{key},h=1,n=1"),
-        ("keep", ".done/new/{key},a=1,n=1"),
+        ("keep", ".done/new/{key},a=1,n=1,d="),
     ],
 )
 def test_each_other_settle_is_recorded_with_where_it_leads(
@@ -129,7 +129,7 @@ def test_each_other_settle_is_recorded_with_where_it_leads(
         "postpone": lambda: claim.postpone(60),
         "bury": lambda: claim.bury("no"),
         "handoff": lambda: claim.handoff(other),
-        "keep": lambda: claim.ack(keep=True),
+        "keep": lambda: claim.ack(keep_seconds=60.0),
     }[settle]()
     _, record = records(queue)
     assert record[:2] == ["move", key]

@@ -115,7 +115,7 @@ DEALS: Final[dict[str, Deal]] = {
     "postpone": lambda claim: claim.postpone(3600),
     "release": Claim.release,
     "bury": buried,
-    "keep": lambda claim: claim.ack(keep=True),
+    "keep": lambda claim: claim.ack(keep_seconds=60.0),
     "hand on": lambda claim: claim.handoff(posts(claim._claimer.layout)),
 }
 

@@ -74,8 +74,8 @@ class WatchedClaim(Claim):
         slots: Any = self._claimer.slots
         slots.current, slots.claim = f"{self._claimer.layout.cur}/{self.name}", self
 
-    def ack(self, *, keep: bool = False) -> None:
-        self._told(lambda: super(WatchedClaim, self).ack(keep=keep))
+    def ack(self, *, keep_seconds: float = 0.0) -> None:
+        self._told(lambda: super(WatchedClaim, self).ack(keep_seconds=keep_seconds))
 
     def _move(self, *where: Any, **more: Any) -> None:
         self._told(lambda: super(WatchedClaim, self)._move(*where, **more))

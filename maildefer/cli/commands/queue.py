@@ -36,7 +36,7 @@ from maildefer.host.identity import this_host
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.operator import entries as operate
 from maildefer.maildir.operator import schedule
-from maildefer.maildir.operator.entries import FOLDERS, Folder, FoundEntry
+from maildefer.maildir.operator.entries import ALL_FOLDERS, Folder, FoundEntry
 from maildefer.maildir.operator.inspection import look_into_queue
 from maildefer.maildir.push import Pusher
 
@@ -47,7 +47,7 @@ _HELD: Final = "held"  # deferred until `unhold`
 
 In = Annotated[
     str | None,
-    typer.Option("--in", metavar="FOLDER", help="Only waiting, claimed, deferred, held or dead ones."),
+    typer.Option("--in", metavar="FOLDER", help="Only waiting, claimed, deferred, held, dead or kept ones."),
 ]
 
 
@@ -114,7 +114,7 @@ def show(
 ) -> None:
     """Show one message, wherever it is."""
     layout = look_into_queue(queue)
-    found = find_one(layout, key)
+    found = find_one(layout, key, ALL_FOLDERS)
     if json:
         output.record(listing.entry_facts(layout, found))
         return
@@ -128,8 +128,8 @@ def count(queue: QueuePath, where: EntryFilter, folder: In = None, json: Json = 
     """Count the entries."""
     layout = look_into_queue(queue)
     wanted = EntrySelection(all=True, where=where)
-    counts: dict[str, int] = dict.fromkeys((*_LIVE, _HELD, "dead"), 0)
-    for found in select_entries(layout, _folders(folder, FOLDERS), wanted):
+    counts: dict[str, int] = dict.fromkeys((*_LIVE, _HELD, "dead", "kept"), 0)
+    for found in select_entries(layout, _folders(folder, ALL_FOLDERS), wanted):
         counts[_HELD if schedule.is_held(found.entry) else found.folder] += 1
     if json:
         output.record(
@@ -233,7 +233,7 @@ def delete(
 
 @app.command()
 def clear(queue: QueuePath, folder: In = None, yes: Yes = False) -> None:
-    """Delete all that wait (or, with --in, are deferred or dead) for good."""
+    """Delete all that wait (or, with --in, are deferred, dead or kept) for good."""
     layout = open_queue(queue)
     if folder == _HELD:
         raise typer.BadParameter("What is on hold is deleted by `delete`, by keys or a filter.")
@@ -261,7 +261,7 @@ def _folders(given: str | None, default: tuple[Folder, ...]) -> tuple[Folder, ..
         return default
     if given == _HELD:
         return ("deferred",)
-    for folder in FOLDERS:
+    for folder in ALL_FOLDERS:
         if folder == given:
             return (folder,)
-    raise typer.BadParameter(f"--in: {given!r} is not one of {', '.join((*FOLDERS, _HELD))}.")
+    raise typer.BadParameter(f"--in: {given!r} is not one of {', '.join((*ALL_FOLDERS, _HELD))}.")

@@ -76,7 +76,7 @@ def _kind(row: dict[str, Any]) -> str:
 
 
 def _policy(row: dict[str, Any]) -> str:
-    """What its `@retry`, `@timeout`, `@concurrency` and `@rate` say; `-` where all is as in the settings."""
+    """What its `@retry`, `@timeout`, `@keep`, `@concurrency` and `@rate` say; `-` where all is as in the settings."""
     terms = row["retry"] or {}
     first, longest = terms.get("first_seconds"), terms.get("cap_seconds")
     pauses = (
@@ -84,12 +84,13 @@ def _policy(row: dict[str, Any]) -> str:
         if first is None or longest is None
         else span(first) + ("" if first == longest else f"-{span(longest)}")
     )
-    lifetime, limit = terms.get("lifetime_seconds"), row["timeout_seconds"]
+    lifetime, limit, keep = terms.get("lifetime_seconds"), row["timeout_seconds"], row["keep_seconds"]
     said = {
         "attempts": terms.get("max_attempts"),
         "backoff": pauses,
         "lifetime": lifetime and span(lifetime),
         "timeout": limit and span(limit),
+        "keep": None if keep is None else span(keep),
     }
     terms_text = ",".join(f"{name}={value}" for name, value in said.items() if value is not None)
     return "; ".join(filter(None, (terms_text, *row["limits"]))) or "-"

@@ -77,6 +77,8 @@ def note_of(facts: dict[str, Any]) -> str:
         return "on hold"
     if facts["due_time"] is not None:
         seconds = facts["due_time"] - time.time()
+        if facts["queue_name"] == "kept":
+            return f"kept for {output.duration(max(0.0, seconds))}"
         return f"due {'in' if seconds > 0 else 'since'} {output.duration(abs(seconds))}"
     if facts["owner"]:
         return f"held by {facts['owner']['lease']}.{facts['owner']['pid']}"

@@ -60,6 +60,7 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     ),
     "queue list": (
         ("the twenty oldest", "maildefer queue list run/queue -n 20"),
+        ("what was handled, and is kept", "maildefer queue list run/queue --in kept"),
         ("what waits for one domain", "maildefer queue list run/queue --in waiting --recipient @big.example"),
     ),
     "queue shape": (

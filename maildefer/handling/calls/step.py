@@ -36,6 +36,7 @@ class HandlerStep(NamedTuple):
     limits: tuple[Limit, ...] = ()
     most_timeouts: int = 0
     is_async: bool = False
+    keep: float | None = None
 
     @property
     def call_token(self) -> str:
@@ -79,6 +80,7 @@ def step_of(function: Handler, middleware: Middleware | None = None) -> HandlerS
         limits_of(function),
         _most_timeouts(function),
         handler_marks.is_async(function),
+        getattr(function, handler_marks.KEEP, None),
     )
 
 

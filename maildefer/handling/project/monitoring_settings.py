@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
-from maildefer.handling.project.setting_place import place, wrong
+from maildefer.handling.project.setting_place import is_decorator, place, wrong
 from maildefer.units import seconds_of
 
 HEALTH_VARIABLE: Final = "MAILDEFER_HEALTH"
@@ -77,8 +77,17 @@ def alert_command(module: ModuleType, project: str) -> dict[str, Any] | None:
 
 def dead_retention(module: ModuleType, queues: Collection[str]) -> dict[str, float]:
     """After how many seconds a dead letter is deleted, by queue. Raises ConfigurationError."""
-    said = getattr(module, "dead_retention", None)
-    if said is None:
+    return _times(module, "dead_retention", queues, least=3600)
+
+
+def kept_messages(module: ModuleType, queues: Collection[str]) -> dict[str, float]:
+    """For how many seconds a message is kept that was handled, by queue. Raises ConfigurationError."""
+    return _times(module, "keep", queues, least=0)
+
+
+def _times(module: ModuleType, setting: str, queues: Collection[str], *, least: float) -> dict[str, float]:
+    said = getattr(module, setting, None)
+    if said is None or is_decorator(said):
         return {}
     each = said if isinstance(said, Mapping) else dict.fromkeys(queues, said)
     found: dict[str, float] = {}
@@ -86,12 +95,12 @@ def dead_retention(module: ModuleType, queues: Collection[str]) -> dict[str, flo
         path = os.path.normpath(str(queue))
         if path not in queues:
             raise ConfigurationError(
-                f"{place(module, 'dead_retention')}: dead_retention: no handlers for {queue}: name a queue of `queues`"
+                f"{place(module, setting)}: {setting}: no handlers for {queue}: name a queue of `queues`"
             )
         try:
-            found[path] = seconds_of("dead_retention", given, least=3600)
+            found[path] = seconds_of(setting, given, least=least)
         except ValueError as fault:
-            raise ConfigurationError(f"{place(module, 'dead_retention')}: {fault}") from None
+            raise ConfigurationError(f"{place(module, setting)}: {fault}") from None
     return found
 
 

@@ -12,6 +12,11 @@ def wrong(module: ModuleType, setting: str, wanted: str, value: object) -> Confi
     return ConfigurationError(f"{place(module, setting)}: {setting} is {value!r}: give {wanted}")
 
 
+def is_decorator(value: object) -> bool:
+    """Whether it is `@concurrency` or `@keep`, which settings with handlers of their own have imported."""
+    return callable(value) and getattr(value, "__module__", "").startswith("maildefer.")
+
+
 def place(module: ModuleType, setting: str = "") -> str:
     """`FILE:LINE` of the setting's last assignment; `FILE` where none is found."""
     file = getattr(module, "__file__", None) or module.__name__

@@ -11,6 +11,7 @@
 | `health_config` | `MAILDEFER_HEALTH` | none | `host` and `port`, or `socket`: health, metrics (docs/monitoring.md) |
 | `alerts`, `alert_limits` | | none | a command that tells of what is wrong, and its limits (docs/monitoring.md) |
 | `dead_retention` | | for ever | how old dead letters may become: `"30d"`, or a time for each queue |
+| `keep` | | not at all | how long handled messages are kept: `"7d"`, or a time for each queue (docs/operating.md) |
 | `relay_config` | | none | arguments of `Relay`; with `queue`, of what handlers send all is seen or nothing |
 | `outgoing_config` | | 127.0.0.1, port 25 | where `maildefer.handlers.outgoing` delivers (docs/outgoing.md) |
 | `authentication_config` | | none | `servers` whose Authentication-Results count, `fields`, `hops`, `alignment` |
@@ -58,8 +59,9 @@ from maildefer.handling.project.monitoring_settings import (
     alert_command,
     dead_retention,
     health_address,
+    kept_messages,
 )
-from maildefer.handling.project.setting_place import place, wrong
+from maildefer.handling.project.setting_place import is_decorator, place, wrong
 
 FRONT_QUEUE: Final = "run/queue"
 
@@ -110,6 +112,7 @@ class PoolSettings:
     health_config: Mapping[str, Any] | None = None
     alerts: Mapping[str, Any] | None = None
     dead_retention: Mapping[str, float] = field(default_factory=dict)  # seconds, by queue
+    keep: Mapping[str, float] = field(default_factory=dict)  # the same
     workers: int = 2
     concurrency: int = 10
     handler_timeout_seconds: float = 3600.0
@@ -130,6 +133,12 @@ class PoolSettings:
     def first_queue(self) -> str:
         """The queue of messages that are for no queue in particular; `run/queue` where no setting names handlers."""
         return next(iter(self.queues), FRONT_QUEUE)
+
+    def keep_seconds(self, queue: str) -> float:
+        """For how long messages of a queue are kept; its path may be absolute."""
+        wanted = os.path.normpath(os.path.join(self.project, queue))
+        given = {os.path.normpath(os.path.join(self.project, name)): time for name, time in self.keep.items()}
+        return given.get(wanted, 0.0)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "queues": {queue: list(modules) for queue, modules in self.queues.items()}}
@@ -162,6 +171,7 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         health_config=health_address(module, environ),
         alerts=alert_command(module, project(module)),
         dead_retention=dead_retention(module, queues),
+        keep=kept_messages(module, queues),
         **values,
     )
 
@@ -173,7 +183,7 @@ def plain_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) 
         variable = f"MAILDEFER_{name.upper()}"
         if environ.get(variable):
             values[name] = _parsed(environ[variable], kind, least, variable)
-        elif hasattr(module, name) and not _is_decorator(getattr(module, name)):
+        elif hasattr(module, name) and not is_decorator(getattr(module, name)):
             values[name] = _checked(getattr(module, name), kind, least, module, name)
         if values.get(name) and (choices := _CHOICES.get(name)):
             where = variable if environ.get(variable) else place(module, name)
@@ -181,11 +191,6 @@ def plain_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) 
                 raise ConfigurationError(f"{where}: {values[name]!r} is not one of {', '.join(choices)}")
             values[name] = chosen
     return values
-
-
-def _is_decorator(value: object) -> bool:
-    """Whether it is `@concurrency`, which settings with handlers of their own have imported."""
-    return callable(value) and getattr(value, "__module__", "").startswith("maildefer.")
 
 
 def router_defaults(module: ModuleType) -> dict[str, str]:

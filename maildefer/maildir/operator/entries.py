@@ -26,6 +26,7 @@ from maildefer.maildir.scan import FoundEntry as FoundEntry
 from maildefer.maildir.system import SYSTEM, System
 
 FOLDERS: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred", "dead")
+ALL_FOLDERS: Final[tuple[Folder, ...]] = (*FOLDERS, "kept")  # also of entries that have ended
 MOST_LISTED: Final = 1000
 _MOST_CANDIDATES: Final = 100
 
@@ -52,6 +53,8 @@ def list_entries(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> 
             yield from _both(folder, layout.later_new, layout.later_cur, system)
         case "dead":
             yield from _both(folder, layout.dead_new, layout.dead_cur, system)
+        case "kept":
+            yield from _both(folder, layout.done_new, layout.done_cur, system)
         case "undeliverable":  # waiting entries that have a reason; they count as waiting too
             with_reason = reasons.names_of_reasons(layout, system=system)
             for found in list_entries(layout, "waiting", system=system) if with_reason else ():
@@ -200,10 +203,13 @@ def delete(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> Non
     if found.folder == "claimed":
         raise EntryClaimed(found.key, layout.path)
     system = confined_to(layout.path, system)
-    if (journal := journal_of(layout, system)) is not None:
+    journal = None if found.folder == "kept" else journal_of(layout, system)  # what is kept has ended
+    if journal is not None:
         journal.record_end("delete", found.key, handoffs=found.entry.handoffs)
     try:
-        if found.folder == "dead" or (
+        if found.folder == "kept":
+            system.unlink(found.path)
+        elif found.folder == "dead" or (
             IN_KEY in found.name and stat.S_ISDIR(system.lstat(found.path).st_mode)
         ):
             free_marker_of(layout, found.entry, found.directory, system=system)

@@ -19,6 +19,8 @@ _FOLDERS: Final = (  # of a Layout
     "later_cur",
     "dead_new",
     "dead_cur",
+    "done_new",
+    "done_cur",
     "leases",
     "reasons",
     "status",

@@ -1,15 +1,16 @@
-"""The sweeps of one queue, and the deletion of dead letters that are older than `dead_retention`."""
+"""The sweeps of one queue, and the deletion of dead letters older than `dead_retention`, and of what was kept."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from maildefer import events
 from maildefer.errors import MaildeferError
-from maildefer.maildir import reasons
-from maildefer.maildir.names import pushed_at
+from maildefer.maildir import reasons, scan
+from maildefer.maildir.names import due_of, pushed_at
 from maildefer.maildir.system import System
 from maildefer.maildir.upkeep.sweep import Sweeper
 from maildefer.pool.context import PoolContext
@@ -32,8 +33,19 @@ class QueueSweeper(Sweeper):
 
     def do_pass(self, mount_time: float) -> None:
         super().do_pass(mount_time)
+        for folder in (self._layout.done_new, self._layout.done_cur):
+            self._delete_kept(folder, mount_time)
         if self._seconds is not None:
             self._delete_old(mount_time - self._seconds)
+
+    def _delete_kept(self, folder: str, mount_time: float) -> None:
+        """Delete what was kept until now, as its name says; what has no due time was put there by others. OSError."""
+        names = (
+            name for name in scan.entries(folder, system=self._system) if (due_of(name) or inf) <= mount_time
+        )
+        for name in islice(names, _MOST_DELETED):
+            with suppress(OSError):  # as below
+                self._system.unlink(f"{folder}/{name}")
 
     def _delete_old(self, before: float) -> None:
         """Delete what was buried before; by the mount's time. What was pushed later needs no look. Raises OSError."""
@@ -53,4 +65,4 @@ class QueueSweeper(Sweeper):
             with suppress(OSError):
                 facts = self._system.lstat(path)
                 return facts.st_mtime if path != found.path else facts.st_ctime
-        return float("inf")
+        return inf

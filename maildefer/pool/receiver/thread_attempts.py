@@ -68,7 +68,9 @@ class ThreadAttempts:
         )
         self._tokens = ThreadLocks()
         use_middleware(Router)
-        dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own), tokens=self._tokens)
+        seconds = 0.0 if self.settings is None else self.settings.keep_seconds(queue)
+        queues = self._queues_of(own)
+        dispatcher = Dispatcher(Router, own, queues_of=queues, tokens=self._tokens, keep_seconds=seconds)
         for handler in {one for _, functions in Router.table() for one in functions if limits_of(one)}:
             limits = "; ".join(map(str, limits_of(handler)))
             events.emit("limit.unkept", queue=queue, handler=handler_marks.full_name(handler), limit=limits)

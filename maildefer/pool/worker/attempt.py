@@ -145,10 +145,13 @@ class QueueAttempts:
         if outputs:
             outcome = self._with_outputs(claim, outcome, outputs)
         if outcome is ACKED:
+            ack = claim.ack
+            if (self.dispatcher.keeps or not handler) and (seconds := self._keep_seconds(claim, handler)):
+                ack = partial(claim.ack, keep_seconds=seconds)
             try:
-                claim.ack()
+                ack()
             except StorageFault:  # it has been handled: if it were returned now, it would be handled again
-                self.settler.persist(claim.ack)
+                self.settler.persist(ack)
             self.note_settled(claim, outcome, "acked")
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
             self.log.add(self.queue, claim.key, handler, "acked", claim.attempt, now - claim.began, now)
@@ -166,6 +169,13 @@ class QueueAttempts:
             if self.count is not None:
                 self.count(handler, outcome, word, now - claim.began, claim.key)
         log_failure(outcome, message, handler, last=word == "buried")
+
+    def _keep_seconds(self, claim: Claim, handlers: str) -> float:
+        """For how long the message is kept. Without handlers, as after their worker's death, by those that match."""
+        if not handlers and self.dispatcher.may_keep:
+            message = self.read(claim)
+            return 0.0 if isinstance(message, Buried) else self.dispatcher.keep_seconds_of(message)
+        return max(self.dispatcher.keeps.get(name, 0.0) for name in handlers.split(","))
 
     def _with_outputs(self, claim: Claim, outcome: Outcome, outputs: Outputs) -> Outcome:
         """Commit and publish what the handlers have sent, or discard it, as the outcome says; returns the new outcome.

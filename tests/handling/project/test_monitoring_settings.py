@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from maildefer.errors import ConfigurationError
-from maildefer.handling.project.monitoring_settings import alert_command, dead_retention, health_address
+from maildefer.handling.decorators import keep
+from maildefer.handling.project.monitoring_settings import (
+    alert_command,
+    dead_retention,
+    health_address,
+    kept_messages,
+)
 
 
 def address(config: object = None, variable: str = "") -> dict[str, Any] | None:
@@ -137,3 +143,15 @@ def test_a_time_is_for_all_queues_or_for_each() -> None:
 def test_a_retention_that_is_none_or_too_short_is_refused(said: object) -> None:
     with pytest.raises(ConfigurationError, match="dead_retention"):
         retention(said)
+
+
+def test_messages_are_kept_for_a_time_for_all_queues_or_for_each_and_the_decorator_is_none() -> None:
+    module = ModuleType("conf.settings")
+    assert kept_messages(module, ["run/queue"]) == {}
+    module.keep = keep  # type: ignore[attr-defined]  # imported there, for handlers
+    assert kept_messages(module, ["run/queue"]) == {}
+    module.keep = "7d"  # type: ignore[attr-defined]
+    assert kept_messages(module, ["run/queue"]) == {"run/queue": 7 * 86400.0}
+    module.keep = {"run/none": "7d"}  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match="keep: no handlers for run/none"):
+        kept_messages(module, ["run/queue"])

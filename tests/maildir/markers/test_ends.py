@@ -48,7 +48,7 @@ def hand_off(claim: Claim) -> None:
 
 ENDS: dict[str, Callable[[Claim], object]] = {
     "ack": Claim.ack,
-    "ack and keep": lambda claim: claim.ack(keep=True),
+    "ack and keep": lambda claim: claim.ack(keep_seconds=60.0),
     "bury": bury,
     "hand off": hand_off,
 }

@@ -118,3 +118,36 @@ def test_what_another_host_has_deleted_or_is_a_directory_holds_up_nothing(
     sweeper(layout, world).do_pass(START)
     assert set(deleted) == keys - {found[1].key}
     assert os.path.isdir(f"{layout.dead_new}/1.strange")
+
+
+def keep(layout: Layout, name: str, folder: str = "done_new") -> str:
+    os.makedirs(getattr(layout, folder), exist_ok=True)
+    Path(getattr(layout, folder), name).write_text("x")
+    return name
+
+
+def test_what_was_kept_goes_when_its_time_is_over_whatever_the_settings_say(
+    layout: Layout, world: World, deleted: list[str]
+) -> None:
+    until = int(START)
+    keep(layout, f"1.a,n=1,d={until}")
+    keep(layout, f"1.b,n=1,d={until - 1}:2,S", "done_cur")
+    stay = [keep(layout, f"1.c,n=1,d={until + 1}"), keep(layout, "1.d,n=1"), keep(layout, "a readers own:2,")]
+    sweeper(layout, world, None).do_pass(START)
+    assert sorted(os.listdir(layout.done_new)) == sorted(stay)
+    assert (os.listdir(layout.done_cur), deleted) == ([], [])
+    sweeper(layout, world, None).do_pass(START + 2)
+    assert len(os.listdir(layout.done_new)) == 2
+
+
+def test_of_what_was_kept_a_pass_deletes_so_many(
+    layout: Layout, world: World, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_MOST_DELETED", 2)
+    for number in range(3):
+        keep(layout, f"1.{number},n=1,d=1")
+    swept = sweeper(layout, world)
+    swept.do_pass(START)
+    assert len(os.listdir(layout.done_new)) == 1
+    swept.do_pass(START)
+    assert os.listdir(layout.done_new) == []

@@ -498,3 +498,81 @@ def test_after_a_death_at_each_call_of_an_attempt_each_of_three_has_one_entry(
         ran.append(again)
     assert len(ran) > 30
     assert [again for again, _ in itertools.groupby(ran)] == [1, 0], "its handler runs again until the commit"
+
+
+# Keeping
+
+
+def kept(bench: Bench, **options: Any) -> list[EntryName]:
+    """What is kept after an attempt, with these options of the dispatcher."""
+    real = Dispatcher.__init__
+
+    def made(self: Dispatcher, *arguments: Any) -> None:
+        real(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "__init__", made)
+        bench.attempt()
+    folder = bench.first.done_new
+    return [EntryName.parse(name) for name in os.listdir(folder)] if os.path.isdir(folder) else []
+
+
+def with_keep(bench: Bench, *times: float | None) -> None:
+    for number, seconds in enumerate(times):
+
+        def handler(message: Any) -> None: ...
+
+        handler.__name__ = handler.__qualname__ = f"KEPT{number}"
+        handler_marks.mark_stateless(handler)
+        if seconds is not None:
+            handler_marks.mark_policy(handler, handler_marks.KEEP, seconds)
+        bench.router.register_route("(?s:.*)", handler)
+
+
+@pytest.mark.parametrize(
+    ("times", "setting", "seconds"),
+    [
+        ([60.0], 0.0, 60),
+        ([60.0, 90.0, None], 0.0, 90),
+        ([None], 30.0, 30),
+        ([60.0], 90.0, 60),
+        ([0.0], 90.0, None),
+        ([None], 0.0, None),
+    ],
+)
+def test_what_is_acked_is_kept_for_as_long_as_any_of_its_handlers_says(
+    bench: Bench, times: list[float | None], setting: float, seconds: int | None
+) -> None:
+    with_keep(bench, *times)
+    [key] = os.listdir(bench.first.new)
+    data = Path(bench.first.new, key).read_bytes()
+    found = kept(bench, keep_seconds=setting)
+    if seconds is None:
+        assert found == []
+    else:
+        assert [(one.key, one.returns) for one in found] == [(key, 1)]
+        due = found[0].due or 0
+        assert 0 <= due - 1_800_000_000 - seconds <= 60, "by the mount's time"
+        assert Path(bench.first.done_new, found[0].waiting()).read_bytes() == data
+    assert (bench.waiting(), bench.waiting("cur"), bench.log.lines) == ([], [], [("acked", None)])
+
+
+@pytest.mark.parametrize("fault", [Defer("x"), Reject("x"), ValueError("x")])
+def test_what_is_not_acked_is_not_kept(bench: Bench, fault: Exception) -> None:
+    def handler(message: Any) -> None:
+        raise fault
+
+    bench.handle(handler)
+    assert kept(bench, keep_seconds=60.0) == []
+
+
+def test_what_a_dead_worker_has_committed_is_kept_by_who_acks_it(bench: Bench) -> None:
+    committed(bench)
+    with_keep(bench, 60.0)
+    [entry] = kept(bench)
+    assert (entry.due is not None, bench.sent, bench.waiting(), bench.waiting("cur")) == (
+        True,
+        [b"one"],
+        [],
+        [],
+    )
