@@ -102,10 +102,10 @@ class EntryTooLarge(QueueError):
 
 
 class UniqueKeyHeld(QueueError):
-    """A dead letter can't be requeued, since another entry of its unique key has not ended."""
+    """An entry can't be requeued or replayed, since another one of its unique key has not ended."""
 
     def __init__(self, key: str, holder: str) -> None:
-        remedy = "requeue it when that has ended, or delete one of the two"
+        remedy = "do it when that has ended, or delete one of the two"
         super().__init__(f"{key} has the unique key of {holder}, which has not ended: {remedy}", key)
         self.key, self.holder = key, holder
 

@@ -30,6 +30,14 @@ _ENDS: Final = {
     "withdraw": "withdrawn by who pushed it",
     "kept": "not by this process: it was gone already",
 }
+_NOTES: Final = {
+    "sent": "sends",
+    "replay_of": "a replay",
+    "edit_of": "an edited copy",
+    "replay": "replayed",
+    "edit": "edited",
+}  # by a fact in a note
+_LATER: Final = {"outcome", "sent", "replay", "edit"}  # facts of notes that are no first ones
 _CLOCKS_SECONDS: Final = 3600.0  # by which a host's clock may be behind
 
 
@@ -98,7 +106,7 @@ def _rank(record: JournalRecord) -> int:
     """What is first, whatever the clocks say: a push is recorded once it is durable, and tried by then, perhaps."""
     if record.verb == "push":
         return 1
-    return 0 if record.verb == "note" and not {"outcome", "sent"} & record.facts.keys() else 2
+    return 0 if record.verb == "note" and not _LATER & record.facts.keys() else 2
 
 
 def _told(record: JournalRecord, last: EntryName) -> tuple[str, dict[str, str], EntryName]:
@@ -109,7 +117,8 @@ def _told(record: JournalRecord, last: EntryName) -> tuple[str, dict[str, str], 
         case "note":
             facts = record.facts
             outcome = facts.pop("outcome", "")
-            return f"tried: {outcome}" if outcome else "sends" if "sent" in facts else "received", facts, last
+            said = next((words for name, words in _NOTES.items() if name in facts), "received")
+            return f"tried: {outcome}" if outcome else said, facts, last
         case "move":
             place = record.detail or ""
             folder, _, name = place.rpartition("/")

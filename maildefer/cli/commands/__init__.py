@@ -10,5 +10,5 @@ audit, doctor  proofs and checks                         routes          the tab
 permissions    rights of a front end of another user     periodic        tasks with a schedule
 outgoing       destinations of mail                      man             manual pages
 web            the page that shows what runs             top             the same on a terminal
-explain        what has happened to a message
+explain        what has happened to a message            replay          handles kept messages again
 """

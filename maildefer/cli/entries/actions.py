@@ -25,9 +25,11 @@ def apply(
     done: str,
     *,
     lists_first: bool = False,
+    shows_key: bool = False,
 ) -> int:
     """Call a function for each chosen entry and print its key; returns how many.
 
+    With `shows_key`, the function returns a key, which is printed behind it.
     With `lists_first`, none is listed after the first was moved, for a function that moves them within these folders.
 
     An entry that another process moved first is named and passed over. EntryMalformed or UniqueKeyHeld is raised after
@@ -39,7 +41,7 @@ def apply(
     listed = select_entries(layout, folders, wanted)
     for found in counted(list(listed) if lists_first else listed, done):
         try:
-            action(found)
+            result = action(found)
         except (EntryMalformed, UniqueKeyHeld) as fault:
             malformed += isinstance(fault, EntryMalformed)
             if first is None:  # which is named by the error
@@ -50,7 +52,7 @@ def apply(
         except EntryNotFound:
             output.complain(f"{found.key} was moved by somebody else meanwhile")
             continue
-        output.line(output.clean(found.key))
+        output.line(output.clean(f"{found.key}  {result}" if shows_key else found.key))
         number += 1
     output.say(f"{output.count(number, 'entry', 'entries')} {done}")
     if (more := malformed - _MOST_NAMED) > 0:

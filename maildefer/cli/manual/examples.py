@@ -91,6 +91,13 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "dead show": (("with traceback and message", "maildefer dead show run/queue 1764338400.M12"),),
     "dead requeue": (("after the cause is mended", "maildefer dead requeue run/queue --reason KeyError"),),
     "dead delete": (("those of last month", "maildefer dead delete run/queue --older-than 30d"),),
+    "replay": (
+        (
+            "what was handled in the last two hours would do this",
+            "maildefer replay run/queue --since 2h --dry-run",
+        ),
+        ("do it", "maildefer replay run/queue --since 2h --recipient orders@shop.example"),
+    ),
     "explain": (
         ("all that is known of one", "maildefer explain 1764338400.M12"),
         (

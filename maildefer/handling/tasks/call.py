@@ -100,6 +100,23 @@ def call_in(data: bytes, queue: str, key: str) -> Call:
     return _decoded(text)
 
 
+def is_call(data: bytes, secret: bytes, key: str) -> bool:
+    """Whether it is a call that was signed for the entry of that key."""
+    found = _HEAD.match(data)
+    text = b"" if found is None else data[found.end() :].rstrip(b"\n")
+    return found is not None and task_signature.is_same(
+        found[1].decode(), task_signature.signature(secret, key, text)
+    )
+
+
+def signed_anew(data: bytes, secret: bytes, key: str) -> bytes:
+    """The call for another entry, for an operator who may read the secret; what is no call stays as it is."""
+    if (found := _HEAD.match(data)) is None or len(found[1]) != task_signature.SIGNATURE_CHARACTERS:
+        return data
+    signature = task_signature.signature(secret, key, data[found.end() :].rstrip(b"\n"))
+    return data[: found.start(1)] + signature.encode() + data[found.end(1) :]
+
+
 def bound(call: Call, signature: Signature) -> BoundArguments:
     """The call's arguments as the function, which may have changed meanwhile, takes them now. Raises Reject."""
     try:

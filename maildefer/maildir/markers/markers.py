@@ -64,7 +64,15 @@ class Markers:
         a user who may put entries in, but no markers, QueueMissing, StorageFault's kinds, and what `compose` raises.
         The entry may be handled after a MountFault, and where the last sync failed; whoever tries again is told of it.
         """
-        place = f"{self._finder.folder}/{hash_of(unique)}"
+        return self._push(f"{self._finder.folder}/{hash_of(unique)}", compose)
+
+    def push_again(self, key: str, compose: Compose) -> Marked:
+        """As `push`, under the unique key that the entry of that key was pushed with."""
+        place = path_in_key(self._layout, key)
+        assert place is not None, key
+        return self._push(place, compose)
+
+    def _push(self, place: str, compose: Compose) -> Marked:
         try:
             for _ in range(_TRIES):
                 marked = self._finder.found(place) if self._finder.is_there(place) else None
