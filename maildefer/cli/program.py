@@ -43,7 +43,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "outgoing",
         "Show the destinations of mail: how much waits, which are down, when they are tried next.",
     ),
-    "dead": ("dead", "Look at dead letters, requeue or delete them."),
+    "dead": ("dead", "Look at dead letters, requeue, edit or delete them."),
     "replay": ("replay", "Handle kept messages again, under fresh keys; what is kept stays."),
     "explain": ("explain", "Tell what has happened to a message, when, where and why."),
     "audit": ("audit", "Prove from a queue's journal that nothing was lost."),

@@ -37,7 +37,7 @@ _KEPT: Final = (
     "to try it again, list the queue with handlers in `queues` of the settings"
 )
 
-app = Commands("Look at dead letters, requeue or delete them.")
+app = Commands("Look at dead letters, requeue, edit or delete them.")
 
 
 @app.command("list")
@@ -106,6 +106,18 @@ def requeue(
     number = apply(layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued")
     if not number and not wanted.keys and any(select_entries(layout, ("undeliverable",), wanted)):
         output.say(_KEPT.format(queue=queue))
+
+
+@app.command()
+def edit(queue: QueuePath, key: OneKey) -> None:
+    """Edit a copy of a dead letter in $VISUAL or $EDITOR, and requeue that; the dead letter stays."""
+    from maildefer.cli.entries import editing  # loads what makes messages
+
+    layout = open_queue(queue)
+    found = find_one(layout, key, ("dead",))
+    new = editing.edit(layout, found)
+    output.line(output.clean(f"{found.key}  {new}"))
+    output.say(f"the dead letter stays: `maildefer dead delete {queue} KEY` deletes it")
 
 
 @app.command()

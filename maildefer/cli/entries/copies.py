@@ -23,6 +23,7 @@ from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.scan import priority_of
+from maildefer.maildir.system import SYSTEM, System
 from maildefer.message.envelope import Envelope, block, split
 
 Via = Literal["replay", "edit"]
@@ -36,14 +37,21 @@ def replay(layout: Layout, found: FoundEntry) -> str:
 
 
 def push_copy(
-    layout: Layout, found: FoundEntry, data: bytes, message: bytes, envelope: Envelope | None, via: Via
+    layout: Layout,
+    found: FoundEntry,
+    data: bytes,
+    message: bytes,
+    envelope: Envelope | None,
+    via: Via,
+    *,
+    system: System = SYSTEM,
 ) -> str:
     """Push a message that was made of an entry's file, `data`; durable when this returns its key.
 
     Raises UniqueKeyHeld, AddressRefused, what a push raises; OSError or QueueError where the tasks' secret can't be
     read.
     """
-    key, host, journal = found.key, this_host().label, journal_of(layout)
+    key, host, journal = found.key, this_host().label, journal_of(layout, system)
     secret = read_secret(layout.path)
     if secret is not None and not is_call(data[split(data, key)[1] :], secret, key):
         secret = None
@@ -70,8 +78,8 @@ def push_copy(
 
     planned = Planned(compose=compose, priority=priority_of(key))
     if IN_KEY not in key:
-        return Pusher(layout, host=host).push(planned)
-    marked = Markers(layout, host=host).push_again(key, planned)
+        return Pusher(layout, host=host, system=system).push(planned)
+    marked = Markers(layout, host=host, system=system).push_again(key, planned)
     if not marked.is_new:
         raise UniqueKeyHeld(key, marked.key)
     return marked.key

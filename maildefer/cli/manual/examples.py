@@ -90,6 +90,7 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "dead list": (("those of one reason", "maildefer dead list run/queue --reason 'no route'"),),
     "dead show": (("with traceback and message", "maildefer dead show run/queue 1764338400.M12"),),
     "dead requeue": (("after the cause is mended", "maildefer dead requeue run/queue --reason KeyError"),),
+    "dead edit": (("mend a recipient or a header", "maildefer dead edit run/queue 1764338400.M12"),),
     "dead delete": (("those of last month", "maildefer dead delete run/queue --older-than 30d"),),
     "replay": (
         (
