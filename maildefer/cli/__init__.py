@@ -9,6 +9,7 @@
     entries/             entries as `queue` and `dead` name, choose and print them
     live/                what `top` and `web` show, looked at again and again; web/: the page; top/: the screen
     manual/              examples, and the manual pages
+    schemas/             what `--json` prints, as JSON Schema
     status_survey        what `status` shows, gathered in bounded time; process_usage: memory and time of processes
     background_options   options of `start` and `log`; receiver_process: the process behind them
     routes_process       the process behind `routes`

@@ -6,10 +6,11 @@ never ask for what is put in its place here.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
 import typer.core
@@ -84,7 +85,50 @@ class Commands(typer.Typer):
             super().callback()(_do_nothing)
 
     def command(self, *arguments: Any, **attributes: Any) -> Callable[[F], F]:
-        return super().command(*arguments, **{"cls": Command, **attributes})
+        """As typer's; a command with `--json` gets `--json-schema`, too."""
+        add = super().command(*arguments, **{"cls": Command, **attributes})
+
+        def decorate(function: F) -> F:
+            if "json" in inspect.signature(function).parameters:
+                add(_with_schema(function))
+            else:
+                add(function)
+            return function
+
+        return decorate
+
+
+def _print_schema(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from maildefer.cli.schemas.schema import schema_text  # only to print it
+
+        typer.echo(schema_text(context.command_path.partition(" ")[2]), nl=False)
+        raise typer.Exit()
+
+
+_SCHEMA: Final = typer.Option(
+    "--json-schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of these lines."
+)
+
+
+def _with_schema(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option that prints the schema of its lines."""
+
+    @functools.wraps(function)
+    def carry_out(*, json_schema: bool, **given: Any) -> None:
+        function(**given)
+
+    shown = list(inspect.signature(function, eval_str=True).parameters.values())
+    option = inspect.Parameter(
+        "json_schema",
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=False,
+        annotation=Annotated[bool, _SCHEMA],
+    )
+    shown.insert([one.name for one in shown].index("json") + 1, option)
+    carry_out.__annotations__ = {one.name: one.annotation for one in shown}
+    vars(carry_out)["__signature__"] = inspect.Signature(shown)
+    return carry_out
 
 
 def with_options(

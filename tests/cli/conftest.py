@@ -14,6 +14,7 @@ import pytest
 from maildefer.cli.program import run
 from maildefer.handling.project import finder
 from maildefer.maildir.layout import Layout, create_queue
+from tests.support.json_lines import hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def maildefer(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         with pytest.raises(SystemExit) as end:
             run(list(arguments))
         out, err = capfd.readouterr()
+        hold(arguments, out)
         code = end.value.code
         return Ended(code if isinstance(code, int) else 0 if code is None else 1, out, err)
 

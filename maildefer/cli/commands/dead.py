@@ -27,6 +27,7 @@ from maildefer.cli.entries.selection import (
     with_filter,
 )
 from maildefer.cli.parameters import Commands
+from maildefer.cli.schemas.schema import Schema
 from maildefer.maildir import reasons
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.operator import entries as operate
@@ -79,7 +80,7 @@ def show(
     found = find_one(layout, key, listing.BURIED)
     record = reasons.read_reason(layout, found.entry)
     if json:
-        output.record(listing.entry_facts(layout, found) | record)
+        output.record(listing.entry_facts(layout, found) | Schema("dead show").fitted(record))
         return
     if not raw:
         for name, value in record.items():

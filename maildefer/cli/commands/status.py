@@ -21,6 +21,7 @@ from maildefer.cli.live.status_words import (
     worker_row,
 )
 from maildefer.cli.parameters import Commands
+from maildefer.cli.schemas.schema import Schema
 from maildefer.cli.status_survey import look, meant
 from maildefer.control import health
 from maildefer.control.local_processes import LocalStatus
@@ -55,10 +56,11 @@ def status(
     """Show what runs, on this host and on all that share the queues, and what is not as it should be."""
     seen = look(meant(pid, all_projects), queues, elsewhere=pid is None)
     trouble: list[str] = []
+    schema = Schema("status") if json else None
     for one, used in seen.local:
         problems = problems_of_process(one)
         trouble += [f"{one.record.kind} {one.record.pid}: {problem}" for problem in problems]
-        _show_json(one, used, problems) if json else _show(one, used)
+        _show(one, used) if schema is None else _show_json(one, used, problems, schema)
     runs = bool(seen.local)
     for queue, counts in seen.queues.items():
         if isinstance(counts, str):
@@ -69,10 +71,13 @@ def status(
         runs = runs or (pid is None and not all(lease.silent for lease in counts.serving))
         problems = problems_of_queue(counts, seen.own_leases, is_kept=queue in seen.kept_queues)
         trouble += [f"{os.path.relpath(queue)}: {problem}" for problem in problems]
-        if json:
-            output.record({"kind": "queue", **asdict(counts), "degraded": problems})
-        else:
+        if schema is None:
             _show_queue(counts, seen.own_leases)
+        else:
+            facts = asdict(counts)
+            for lease in facts["serving"]:
+                lease["status"] = schema.fitted(lease["status"], "served_queue")
+            output.record({"kind": "queue", **facts, "degraded": problems})
     for doubt in seen.doubts:
         output.complain(doubt)
     if not runs and (seen.doubts or seen.unread):
@@ -88,12 +93,13 @@ def status(
         raise typer.Exit(EX_DEGRADED)
 
 
-def _show_json(one: LocalStatus, used: Usage | None, problems: list[str]) -> None:
+def _show_json(one: LocalStatus, used: Usage | None, problems: list[str], schema: Schema) -> None:
     record = one.record
     facts: dict[str, object] = {"kind": record.kind, "pid": record.pid, "pidfile": record.pidfile}
     facts |= {"started": record.started, "queues": list(record.queues), "leases": dict(record.leases)}
     facts["usage"] = None if used is None else asdict(used)
-    output.record({**facts, "problem": one.problem or None, "degraded": problems, "status": one.status})
+    facts |= {"problem": one.problem or None, "degraded": problems}
+    output.record({**facts, "status": schema.fitted(one.status, "process_status")})
 
 
 def _show(one: LocalStatus, used: Usage | None = None) -> None:

@@ -28,6 +28,7 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "status": (
         ("all of this host and of those that share the queues", "maildefer status"),
         ("for a program", "maildefer status --json"),
+        ("what each key of that means, as JSON Schema", "maildefer status --json-schema"),
     ),
     "top": (("this project's pools and queues", "maildefer top"), ("one queue", "maildefer top run/queue")),
     "web": (
