@@ -15,6 +15,7 @@ import typer
 from maildefer import events
 from maildefer.cli import output
 from maildefer.cli.defaults import pid_path
+from maildefer.cli.parameters import octal
 from maildefer.control import local_processes as control
 from maildefer.control import stop
 from maildefer.errors import AlreadyRunning, MaildeferError
@@ -60,7 +61,7 @@ def serve(kind: str, default_pid: str, options: ServerOptions, more: dict[str, o
     """Take the lock and start, or with --no-daemon become, `python -m maildefer.cli.receiver_process`."""
     if (options.uid is None) != (options.gid is None):
         raise typer.BadParameter("--uid and --gid go together.")
-    mask = _mask(options.umask)
+    mask = None if options.umask is None else octal("--umask", options.umask, "0027")
     here = os.getcwd()
     pidfile = _enter_project(options, default_pid)
     lock = _lock(pidfile, options.force)
@@ -101,18 +102,6 @@ def _enter_project(options: ServerOptions, default_pid: str) -> str:
 
 def _command(orders: dict[str, object]) -> list[str]:
     return [sys.executable, "-m", "maildefer.cli.receiver_process", json.dumps(orders)]
-
-
-def _mask(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        mask = int(text, 8)
-    except ValueError:
-        mask = -1
-    if not 0 <= mask <= 0o777:
-        raise typer.BadParameter(f"--umask: {text!r} is no octal number such as 0027.")
-    return mask
 
 
 def _entering(chroot: str | None, mask: int | None) -> Callable[[], None]:

@@ -165,6 +165,17 @@ def with_options(
     return decorate
 
 
+def octal(option: str, text: str, example: str) -> int:
+    """The mode or mask that an option gives in octal digits. Raises BadParameter."""
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise typer.BadParameter(f"{option}: {text!r} is no octal number such as {example}.")
+    return mode
+
+
 def _do_nothing() -> None:
     pass
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from maildefer.host.bounded_call import CallFailed, TimedOut, begin_call, end_call, reap
+from maildefer.host.bounded_call import CallFailed, TimedOut, begin_call, end_call, hangs_still, reap
 
 _REAP_SECONDS: Final = 0.1  # it has nothing left to do but end
 
@@ -43,3 +43,18 @@ async def call_bounded(function: Callable[[], Any], seconds: float) -> Any | Tim
         result = end_call(child, reader, bytes(data) if ended.is_set() else None, seconds)
         loop.call_later(_REAP_SECONDS, reap)
     return result
+
+
+async def call_again(
+    function: Callable[[], Any], seconds: float, before: object = None
+) -> Any | TimedOut | CallFailed:
+    """As `call_bounded`, for what is called again and again; CallFailed where no child can be had.
+
+    While the child of the result `before` hangs in the kernel, where nothing ends it, no other is made beside it.
+    """
+    if isinstance(before, TimedOut) and hangs_still(before):
+        return before
+    try:
+        return await call_bounded(function, seconds)
+    except OSError as fault:
+        return CallFailed(fault)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Final
@@ -12,8 +12,8 @@ from typing import Final
 from maildefer.control.local_processes import LocalStatus, ask_process
 from maildefer.control.queue_status import EntryCounts, read_queue_status
 from maildefer.host import runtime_dir
-from maildefer.host.bounded_async import call_bounded
-from maildefer.host.bounded_call import CallFailed, TimedOut, hangs_still
+from maildefer.host.bounded_async import call_again
+from maildefer.host.bounded_call import CallFailed, TimedOut
 from maildefer.maildir.due import clock_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.upkeep.closures import Closures
@@ -37,8 +37,10 @@ class QueueCounts(EntryCounts):
 class SharedLook:
     """A look that is shared by all who want it at a time, and by those who want it soon after. Event loop only."""
 
-    def __init__(self, look: Callable[[], Awaitable[Found]], every_seconds: float) -> None:
+    def __init__(self, look: Callable[[], Found], seconds: float, every_seconds: float) -> None:
+        """`look` is called in a child, for so many seconds at most."""
         self._look = look
+        self._seconds = seconds
         self._every_seconds = every_seconds
         self._task: asyncio.Task[Found] | None = None
         self._next = 0.0
@@ -55,14 +57,10 @@ class SharedLook:
         return self._last
 
     async def _take(self) -> Found:
-        if not (isinstance(self._last, TimedOut) and hangs_still(self._last)):
-            began = asyncio.get_running_loop().time()
-            try:
-                self._last = await self._look()
-            except OSError as fault:  # no process or descriptor is to be had
-                self._last = CallFailed(fault)
-            now = asyncio.get_running_loop().time()
-            self._next = now + max(self._every_seconds, _REST * (now - began) * (self._every_seconds > 1))
+        began = asyncio.get_running_loop().time()
+        self._last = await call_again(self._look, self._seconds, self._last)
+        now = asyncio.get_running_loop().time()
+        self._next = now + max(self._every_seconds, _REST * (now - began) * (self._every_seconds > 1))
         return self._last
 
 
@@ -70,8 +68,7 @@ class Looks:
     """Looks at the process with a pid file, and at its queues."""
 
     def __init__(self, pidfile: str) -> None:
-        ask = partial(_ask, pidfile)
-        self.process = SharedLook(lambda: call_bounded(ask, _ASK_SECONDS + 0.1), _ASK_EVERY_SECONDS)
+        self.process = SharedLook(partial(_ask, pidfile), _ASK_SECONDS + 0.1, _ASK_EVERY_SECONDS)
         self._queues: dict[str, SharedLook] = {}
 
     async def queues(self, paths: tuple[str, ...]) -> dict[str, Found]:
@@ -88,8 +85,7 @@ def queue_name(path: str, process: Found) -> str:
 
 
 def _queue_look(path: str) -> SharedLook:
-    count = partial(_count, path)
-    return SharedLook(lambda: call_bounded(count, _COUNT_SECONDS + 2), _COUNT_EVERY_SECONDS)
+    return SharedLook(partial(_count, path), _COUNT_SECONDS + 2, _COUNT_EVERY_SECONDS)
 
 
 def _count(path: str) -> QueueCounts:

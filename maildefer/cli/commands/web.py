@@ -11,7 +11,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.live.history import History
-from maildefer.cli.parameters import Commands
+from maildefer.cli.parameters import Commands, octal
 from maildefer.cli.status_survey import records_meant
 from maildefer.errors import ConfigurationError
 from maildefer.host.linux.process_title import set_title
@@ -60,7 +60,7 @@ def web(
 
     tokens = ApiTokens(token_file) if token_file else None
     token = "" if tokens or socket else secrets.token_urlsafe(32)
-    listener = WebListener(bound_file(socket, _octal(mode)) if socket else bound(host, port))
+    listener = WebListener(bound_file(socket, octal("--mode", mode, "660")) if socket else bound(host, port))
     address = str(listener)
     guard = Guard(
         tokens=tokens, token=token, names=name or (), cookie=f"maildefer-{address.rpartition(':')[2]}"
@@ -81,13 +81,3 @@ def web(
         await serve(Watch(records, queues, history), guard, listener)
 
     asyncio.run(run())
-
-
-def _octal(text: str) -> int:
-    try:
-        mode = int(text, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o777:
-        raise typer.BadParameter(f"--mode: {text!r} is no mode: give three octal digits, such as 660.")
-    return mode

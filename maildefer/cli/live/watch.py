@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import repeat
 from typing import Any, Final
 
 from maildefer.cli.live.history import History
 from maildefer.cli.live.overview import Overview, down_in, overview_of
 from maildefer.cli.status_survey import SECONDS, ask_of, asked_of, looks_at, queues_of, survey_of
-from maildefer.host.bounded_async import call_bounded
-from maildefer.host.bounded_call import CallFailed, TimedOut, hangs_still
+from maildefer.host.bounded_async import call_again
 from maildefer.host.runtime_dir import RuntimeRecord
 
 _WATCHED_SECONDS: Final = 2.0  # between two looks while somebody waits for news
@@ -78,7 +78,7 @@ class Watch:
             self._looking.done() and (loop.time() >= self._next_look or known != self._known)
         ):
             self._looking = loop.create_task(self._look_at_queues(known))
-        answers = await asyncio.gather(*(_bounded(ask_of(record)) for record in records))
+        answers = await asyncio.gather(*(call_again(ask_of(record), SECONDS) for record in records))
         if self._looked is None or self._looking.done():  # the first shows all
             await self._looking
         local = [(asked_of(record, answer), None) for record, answer in zip(records, answers, strict=True)]
@@ -124,7 +124,7 @@ class Watch:
         before = (
             self._before if known == self._known and len(self._before) == len(jobs) else [None] * len(jobs)
         )
-        self._before = looks = await asyncio.gather(*map(_bounded, jobs, before))
+        self._before = looks = await asyncio.gather(*map(call_again, jobs, repeat(SECONDS), before))
         self._known, self._looks, self._looked = known, looks[:counted], loop.time()
         told = zip(known, looks[counted:], strict=True)
         self._down = {queue: words for queue, words in told if isinstance(words, tuple)}
@@ -144,13 +144,3 @@ def _rates(before: Overview, after: Overview) -> dict[str, float]:
         if seconds > 0 and before.attempts
         else {}
     )
-
-
-async def _bounded(job: Callable[[], Any], before: object = None) -> Any:
-    """The result of a call in a child; the one before, while its child hangs in the kernel."""
-    if isinstance(before, TimedOut) and hangs_still(before):
-        return before
-    try:
-        return await call_bounded(job, SECONDS)
-    except OSError as fault:  # no process can be had
-        return CallFailed(fault)

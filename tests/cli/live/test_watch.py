@@ -11,6 +11,7 @@ from maildefer.cli import status_survey
 from maildefer.cli.live import watch as watching
 from maildefer.cli.live.history import History
 from maildefer.cli.live.watch import Watch
+from maildefer.host import bounded_async
 from maildefer.host.bounded_async import call_bounded
 from maildefer.host.bounded_call import TimedOut
 from maildefer.maildir.layout import Layout
@@ -76,9 +77,9 @@ def test_no_queue_is_looked_at_while_an_earlier_look_at_it_hangs_in_the_kernel(
         begun.append(job)
         return TimedOut(seconds, 1)
 
-    monkeypatch.setattr(watching, "call_bounded", late)
+    monkeypatch.setattr(bounded_async, "call_bounded", late)
     monkeypatch.setattr(watching, "_WATCHED_SECONDS", 0.0)
-    monkeypatch.setattr(watching, "hangs_still", lambda _: True)
+    monkeypatch.setattr(bounded_async, "hangs_still", lambda _: True)
     watch = watch_of(queue.path)
     once(watch, times=5)
     assert len(begun) == 2  # for its entries, and for destinations
@@ -96,7 +97,7 @@ def test_the_queues_are_looked_at_the_more_rarely_the_longer_it_takes(
         await asyncio.sleep(0.2)
         return await bounded(job, seconds)
 
-    monkeypatch.setattr(watching, "call_bounded", slow)
+    monkeypatch.setattr(bounded_async, "call_bounded", slow)
     monkeypatch.setattr(watching, "_WATCHED_SECONDS", 0.0)
     once(watch_of(queue.path), times=10)
     assert len(begun) == 2  # for its entries, and for destinations
