@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.push import Pusher
 from maildefer.message.envelope import split
 from maildefer.queue import Queue
+from tests.support.json_lines import lines_of
 from tests.support.queues import LABEL
 
 MESSAGE = b"Subject: x\r\n\r\nb\xf6dy\n"
@@ -90,7 +90,7 @@ def dry(*arguments: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "maildefer", "replay", "run/queue", "--dry-run", "--json", *arguments]
     ended = subprocess.run(command, capture_output=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stderr.decode()
-    return [json.loads(line) for line in ended.stdout.splitlines()]
+    return lines_of("replay", ended.stdout.decode())
 
 
 def test_a_kept_message_is_pushed_again_under_a_fresh_key_and_stays(layout: Layout, maildefer: Any) -> None:
