@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from maildefer.host import runtime_dir, status_socket
@@ -19,6 +19,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import due_of
 
 _LOOK_SECONDS: Final = 0.3
+_UNSEEN_SECONDS: Final = 60.0  # with nothing else left; a fenced queue is joined anew sooner
 _FORWARDED: Final = (
     signal.SIGTERM,
     signal.SIGQUIT,
@@ -35,45 +36,73 @@ class DeferredRest:
     next_due: int
 
 
-def wait_until_drained(pid: int, pidfile: str, report: Callable[[DeferredRest], object]) -> int:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Queues with nothing left but deferred entries, and by path, why others can't be seen."""
+
+    rests: list[DeferredRest] = field(default_factory=list)
+    unseen: dict[str, str] = field(default_factory=dict)
+
+
+def wait_until_drained(
+    pid: int, pidfile: str, report: Callable[[DeferredRest], object], complain: Callable[[str, str], object]
+) -> int:
     """Wait for the pool, a child of this process, to have nothing left, end it, and return its exit code.
 
     Nothing is left when two looks in a row show no entry that waits, is claimed or is due: an entry that was handed on
     behind the first look's back is seen by the second. What signals ask of this process is asked of the pool.
+    Where for a minute only queues are left that the pool can't join, or that can't be listed, `complain` is called
+    with the path of each and why, the pool is ended, and the code is EX_TEMPFAIL.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for signum in _FORWARDED:
         signal.signal(signum, lambda number, frame: os.kill(pid, number))
-    empty, asked = 0, False
+    empty, is_asked, is_given_up, unseen_since = 0, False, False, 0.0
     while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
-        rests = None if asked else _rests(pid, pidfile)
-        empty = 0 if rests is None else empty + 1
-        if rests is not None and empty == 2:
-            for rest in rests:
+        look = None if is_asked else _look(pid, pidfile)
+        empty = 0 if look is None or look.unseen else empty + 1
+        if look is None or not look.unseen:
+            unseen_since = time.monotonic()
+        if look is not None and empty == 2:
+            for rest in look.rests:
                 report(rest)
             os.kill(pid, signal.SIGUSR2)  # which says why, as the TERM of an operator does not
-            asked = True
+            is_asked = True
+        elif look is not None and time.monotonic() - unseen_since >= _UNSEEN_SECONDS:
+            for path, why in look.unseen.items():
+                complain(path, why)
+            os.kill(pid, signal.SIGTERM)
+            is_asked = is_given_up = True
         time.sleep(_LOOK_SECONDS)
     code = os.waitstatus_to_exitcode(ended[1])
+    if code == 0 and is_given_up:
+        return os.EX_TEMPFAIL
     return code if code >= 0 else 128 - code
 
 
-def _rests(pid: int, pidfile: str) -> list[DeferredRest] | None:
-    """What is deferred in each queue of the pool; None while anything is left, or where that can't be seen."""
+def _look(pid: int, pidfile: str) -> _Look | None:
+    """Look at all queues of the pool; None while anything is left in one of them, or the pool does not tell."""
     try:
         status: dict[str, Any] = status_socket.ask_status(runtime_dir.socket_path(pidfile))
-        queues = [queue for queue in status["queues"] if not queue["guest"]]
-        if status["pid"] != pid or any(queue["state"] != "served" for queue in queues):
+        queues = [(str(queue["path"]), queue["state"]) for queue in status["queues"] if not queue["guest"]]
+        if status["pid"] != pid:
             return None
-        found = [_rest(Layout(queue["path"])) for queue in queues]
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-    ):  # the pool is not there yet; the mount's fault may pass
+    except (OSError, ValueError, LookupError, TypeError):  # the pool is not there yet
         return None
-    return None if None in found else [rest for rest in found if rest is not None and rest.count]
+    look = _Look()
+    for path, state in queues:
+        try:
+            rest = _rest(Layout(path)) if state == "served" else None
+        except OSError as fault:
+            look.unseen[path] = f"it can't be listed: {fault.strerror}"
+            continue
+        if state != "served":
+            look.unseen[path] = "the pool can't join it: the log says why"
+        elif rest is None:
+            return None
+        elif rest.count:
+            look.rests.append(rest)
+    return look
 
 
 def _rest(layout: Layout) -> DeferredRest | None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +35,9 @@ def said(monkeypatch: pytest.MonkeyPatch, *queues: dict[str, Any], pid: int = 7)
 
 
 def rests() -> list[DeferredRest] | None:
-    return drained._rests(7, "p.pid")
+    """What is left where all can be seen."""
+    look = drained._look(7, "p.pid")
+    return None if look is None or look.unseen else look.rests
 
 
 def test_empty_folders_are_nothing_left(layout: Layout) -> None:
@@ -83,3 +90,34 @@ def test_a_queue_that_is_served_for_its_tokens_does_not_count(
     Path(layout.new, "1.x").touch()
     said(monkeypatch, {"path": layout.path, "guest": True, "state": "served"})
     assert rests() == []
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_queue_that_cannot_be_seen_ends_the_pool_once_nothing_else_is_left(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_busy: bool
+) -> None:
+    """By a process that stands for the pool."""
+    monkeypatch.setattr(drained, "_UNSEEN_SECONDS", 1.0)
+    pool = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    queues = [{"path": layout.path, "guest": False, "state": "served"}]
+    queues += [{"path": f"{tmp_path}/{name}", "guest": False, "state": name} for name in ("absent", "served")]
+    said(monkeypatch, *queues, pid=pool.pid)
+    complaints: list[tuple[str, str]] = []
+    if is_busy:
+        Path(layout.new, "1.x").touch()
+        threading.Timer(1.5, os.unlink, [f"{layout.new}/1.x"]).start()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *drained._FORWARDED)}
+    try:
+        code = drained.wait_until_drained(
+            pool.pid, "p.pid", lambda rest: None, lambda *facts: complaints.append(facts)
+        )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        pool.returncode = -signal.SIGTERM  # waited for already
+    assert code == 128 + signal.SIGTERM  # its own code, as it handles no signal
+    assert complaints == [
+        (f"{tmp_path}/absent", "the pool can't join it: the log says why"),
+        (f"{tmp_path}/served", "it can't be listed: No such file or directory"),
+    ]
+    assert os.listdir(layout.new) == []

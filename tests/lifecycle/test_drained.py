@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,13 @@ from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
 
+# It has patience for half a second with what it can't see.
+HASTY = """
+from maildefer.control import drained
+from maildefer.cli import main
+drained._UNSEEN_SECONDS = 0.5
+main()
+"""
 Drain = Callable[..., subprocess.Popen[str]]
 
 
@@ -24,8 +32,9 @@ def drain(project: Project) -> Iterator[Drain]:
     """Start the command in the project."""
     begun: list[subprocess.Popen[str]] = []
 
-    def start(*options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "maildefer", "supervise", "--drain", "-w", "2", *options]
+    def start(*options: str, hasty: bool = False) -> subprocess.Popen[str]:
+        program = ["-c", HASTY] if hasty else ["-m", "maildefer"]
+        command = [sys.executable, *program, "supervise", "--drain", "-w", "2", *options]
         begun.append(
             subprocess.Popen(
                 command, cwd=project.path, env=Pool(project).environ, stderr=subprocess.PIPE, text=True
@@ -107,6 +116,24 @@ def test_a_pool_that_cannot_start_ends_with_its_own_code(project: Project, drain
     process = drain()
     log = said(process)
     assert process.returncode == 78, log
+
+
+def test_a_queue_that_cannot_be_joined_ends_it_with_an_error_once_the_others_are_empty(
+    project: Project, drain: Drain
+) -> None:
+    project.push("quick", 20)
+    later = project.path / "run/later"
+    later.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(later)
+    later.write_text("no queue")
+    process = drain(hasty=True)
+    log = said(process)
+    assert process.returncode == os.EX_TEMPFAIL, log
+    assert "run/later: the pool can't join it: the log says why. Nothing else is left" in " ".join(
+        log.split()
+    )
+    assert project.names("new") == project.names("cur") == []
+    assert len(project.notes("end")) == 20
 
 
 def test_a_front_end_is_refused_beside_it(drain: Drain) -> None:

@@ -128,4 +128,10 @@ def _fork_and_wait(pidfile: str, lock: int) -> None:
             f"`maildefer queue list {rest.queue} --in deferred` shows them"
         )
 
-    raise typer.Exit(wait_until_drained(pid, pidfile, report))
+    def complain(queue: str, why: str) -> None:
+        output.say(
+            f"{queue}: {why}. Nothing else is left to do, so the pool ends; what is in there stays. "
+            f"`maildefer doctor {queue}` examines its mount"
+        )
+
+    raise typer.Exit(wait_until_drained(pid, pidfile, report, complain))
