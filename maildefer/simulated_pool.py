@@ -25,6 +25,7 @@ from maildefer.handling.calls.event_loop import refuse_running_loop
 from maildefer.handling.calls.step import use_middleware
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.project import setting_place, settings
+from maildefer.handling.project.queue_paths import keeps_outputs
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.tasks.task import Task
 from maildefer.host.identity import this_host
@@ -214,6 +215,7 @@ class SimulatedPool:
             log=log,
             return_claim=_raise,
             note_settled=lambda claim, outcome, word: None,
+            keeps_outputs=keeps_outputs(self._module),
             outboxes=lambda: self._outboxes,
         )
 

@@ -85,30 +85,6 @@ def rebuild_index() -> int:
             return len(posts)
 
 
-def was_answered(key: str) -> bool:
-    """Was the author of this mail told already? An attempt cut short after the answer must not send a second."""
-    return os.path.exists(_answered(key))
-
-
-def note_answered(key: str) -> None:
-    """Remember that the author was told, until `forget_answered`."""
-    os.makedirs(os.path.dirname(_answered(key)), exist_ok=True)
-    with open(_answered(key), "wb"):
-        pass
-
-
-def forget_answered(key: str) -> None:
-    """The mail has gone on to the next queue, for good: its note is not needed any more."""
-    try:
-        os.unlink(_answered(key))
-    except FileNotFoundError:  # another attempt, or a post that was never answered
-        pass
-
-
-def _answered(key: str) -> str:
-    return os.path.join(ROOT, ".answered", os.path.basename(key))
-
-
 def _posts() -> list[tuple[str, int, int]]:
     """Name, inode and time of each post, in order of name: any change of any post changes this list."""
     os.makedirs(ROOT, exist_ok=True)

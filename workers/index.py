@@ -18,6 +18,3 @@ def START(messages: list[MailRequest]) -> None:
     """Rebuild the front page once for all posts of the last second; running it twice does no harm."""
     count = blog.rebuild_index()
     LOG.info("front page of %d posts, for %d new ones", count, len(messages))
-    for message in messages:
-        if message.key:
-            blog.forget_answered(message.key)

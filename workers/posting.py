@@ -14,8 +14,9 @@ from workers import blog
 def POSTING(message: MailRequest, post_name: str, host: str) -> str:
     """Publish the post and tell its author, then go on in the queue of `workers.index`.
 
-    Runs again if it was cut short, so each step can be done twice: the page is replaced by the same page, and the
-    author isn't told again. A relay that can't be reached raises, which defers the message with backoff.
+    Runs again if it was cut short, so each step can be done twice: the page is replaced by the same page. The answer
+    goes into the queue of `relay_config`, where it is seen once this function has returned: never twice, and never of
+    an attempt that failed.
     """
     if not message.From:
         raise Reject("a bounce, not a post")
@@ -25,8 +26,7 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
         )
     except blog.PostNameRefused as refused:
         raise Reject(str(refused)) from refused
-    key = message.key  # there is always one in a queue, and none in a `RouterConversation`
-    if not message.is_automatic and not (key and blog.was_answered(key)):
+    if not message.is_automatic:
         answer = view.respond(
             {"page": page, "name": page.name, "host": host, "author": message.From},
             "page_ready.msg",
@@ -36,10 +36,7 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
         )
         # An answer by a program, from the null sender: nothing may answer it in turn (RFC 3834).
         answer["Auto-Submitted"] = "auto-replied"
-        # At once, since it is noted: what waits for this function's return is discarded with an attempt cut short.
-        settings.relay.deliver(answer, From="", now=True)
-        if key:
-            blog.note_answered(key)
+        settings.relay.deliver(answer, From="")
     return "workers.index.START"
 
 

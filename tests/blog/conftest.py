@@ -24,9 +24,7 @@ class FakeRelay:
         self.senders: list[str | None] = []
         self.fault: OSError | None = None
 
-    def deliver(
-        self, message: MailResponse, To: str | None = None, From: str | None = None, *, now: bool = False
-    ) -> None:
+    def deliver(self, message: MailResponse, To: str | None = None, From: str | None = None) -> None:
         if self.fault is not None:
             raise self.fault
         self.delivered.append(message)

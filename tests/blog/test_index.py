@@ -85,12 +85,3 @@ def test_many_posts_are_one_rebuild(
     START([mail(f"{name}@osb.example", key=name) for name in ("one", "two", "three")])
     assert rebuilt == [1]
     assert (pages / "index.html").read_text().count("<li>") == 3
-
-
-def test_the_note_of_an_answer_goes_with_the_work_that_is_done(
-    mail: Callable[..., MailRequest], pages: Path
-) -> None:
-    blog.note_answered("1.M1")
-    START([mail(key="1.M1")])
-    assert not blog.was_answered("1.M1")
-    START([mail(key="1.M1")])

@@ -43,18 +43,6 @@ def test_the_front_page_is_left_to_the_other_queue(mail: Post, pages: Path) -> N
     assert not (pages / "index.html").exists()
 
 
-def test_an_attempt_after_the_answer_does_not_answer_again(mail: Post, relay: Any) -> None:
-    POSTING(mail(key="same"), post_name="hello", host="example")
-    POSTING(mail(key="same"), post_name="hello", host="example")
-    assert len(relay.delivered) == 1
-
-
-def test_another_mail_to_the_same_post_is_answered(mail: Post, relay: Any) -> None:
-    POSTING(mail(key="one"), post_name="hello", host="example")
-    POSTING(mail(key="two"), post_name="hello", host="example")
-    assert len(relay.delivered) == 2
-
-
 def test_a_relay_that_cannot_be_reached_leaves_the_answer_to_the_next_attempt(
     mail: Post, pages: Path, relay: Any
 ) -> None:

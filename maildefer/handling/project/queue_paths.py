@@ -111,9 +111,9 @@ once.home_of = effects_home
 current.open_named = queue_at
 
 
-def keeps_outputs() -> bool:
+def keeps_outputs(module: ModuleType | None = None) -> bool:
     """Whether handlers' pushes are seen once these have returned: where `relay_config` names a queue for mail."""
-    config = getattr(settings.loaded_settings(), "relay_config", None)
+    config = getattr(module or settings.loaded_settings(), "relay_config", None)
     return isinstance(config, Mapping) and bool(config.get("queue"))
 
 
