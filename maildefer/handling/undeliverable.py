@@ -1,14 +1,37 @@
-"""What is done with a message that is given up: its push to a program's undeliverable queue, a report to its sender."""
+"""What is done with a message that is given up: its push to a program's undeliverable queue, a report to its sender.
+
+Its sender may also ask for a report that it is late, or done (RFC 3461).
+"""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-report: Callable[[Any, object, str | None, object], None] | None = None
-"""Called before a claimed message is buried: see `message.notices`. None where the settings have no `notices`."""
+if TYPE_CHECKING:
+    from maildefer.message.notices.config import Action
+
+
+class ReportMessage(Protocol):
+    """Pushes a report on a claimed message that is about to be settled: see `message.notices`."""
+
+    def __call__(
+        self,
+        claim: Any,
+        message: object,
+        action: Action,
+        words: str | None,
+        fault: object,
+        /,
+        *,
+        lifetime_seconds: float | None = None,
+    ) -> None:
+        """`fault` is what the handler has raised, or a server has said; it is tried for `lifetime_seconds` in all."""
+
+
+report: ReportMessage | None = None
+"""None where the settings have no `notices`."""
 
 
 class Pushable(Protocol):

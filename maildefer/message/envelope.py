@@ -90,6 +90,10 @@ class AskingEnvelope(Envelope):
     """The envelope of a sender that asks for anything; it is equal to another one of the same addresses."""
 
     dsn: str = ""
+    is_passed_on = False
+    """Whether the message went on with what its sender asks, so that others report its success."""
+    relayed: object = None
+    """What a server has said that has taken the message and sends no reports; see `notices`."""
 
     def __new__(cls, sender: str, recipient: str, dsn: str) -> AskingEnvelope:
         made = super().__new__(cls, sender, recipient)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import AddressRefused
 from maildefer.message import addresses
-from maildefer.message.dsn.asked import HasDsnParameters, passed_on
+from maildefer.message.dsn.asked import HasDsnParameters, passed_on, passing_on
 from maildefer.message.envelope import Envelope, asking, block, handed, split, trace
 from maildefer.message.mime.header_access import HeaderAccess
 from maildefer.message.once import HasEffects
@@ -290,7 +290,7 @@ def compose_of(
         data, known = bytes_of(message), envelope_of(message)
     to = recipient if recipient is not None else known.recipient
     by = sender if sender is not None else known.sender
-    dsn = known.dsn and passed_on(message, by)
+    dsn = known.dsn and passing_on(message, by)
     if not to and sender is None and recipient is None:
         return lambda stem: (data,)
     if not to and recipient is None:

@@ -30,7 +30,7 @@ SLOW = """\
   warn local_parts = ^slow
        condition = ${run{/bin/sh -c "while [ -e {home}/spool/gate ]; do sleep 0.02; done"}{yes}{no}}
 """
-UNKNOWN = "/^unknown/ 550 5.1.1 no such user\n"
+UNKNOWN = "/^unknown/ 550 5.1.1 no such user\n/^late/ 450 4.2.0 come again\n"
 LEAVES = "/^leaves/ 421 4.3.2 going down\n"
 REFUSED_PORT = free_port()
 
@@ -93,8 +93,11 @@ class Sending:
         """Why it is tried again later."""
         event = self.pool.await_event("attempt.ended", key=key)
         assert event["outcome"] == outcome, event
-        eventually(lambda: any(entry.key == key for entry in self.project.names("later_new")), "it waits")
+        eventually(partial(self.waits, key), "it waits")
         return str(event["reason"])
+
+    def waits(self, key: str) -> bool:
+        return any(entry.key == key for entry in self.project.names("later_new"))
 
     def is_down(self, key: str) -> str:
         """Why it waits, uncharged, until its destination has answered."""
@@ -125,6 +128,7 @@ def sending(
         "host": "127.0.0.1",
         "destinations": {
             "exim.example": to_exim,
+            "reports.example": to_exim | {"connections": 1},  # so that none is kept, nor what it offers
             "verified.example": to_exim | {"tls": "verified"},
             "postfix.example": to_postfix,
             "required.example": to_postfix | {"tls": "required"},
@@ -240,6 +244,57 @@ def test_a_sender_that_asks_for_it_has_a_report_of_the_last_server(
     [report] = [data for data in a_postfix.messages() if b"\nOriginal-Envelope-Id: QQ314159" in data]
     assert b"Original-Recipient: rfc822;robert@postfix.example" in report
     assert b"\nAction: delivered" in report
+
+
+def test_exim_sends_the_report_if_it_offers_that_and_else_we_do(
+    sending: Sending, an_exim: RealServer, a_postfix: RealServer
+) -> None:
+    silent = an_exim.maildir.parent / "silent"
+    for is_silent in (False, True):
+        if is_silent:
+            silent.touch()
+        name = f"carl-{is_silent}@reports.example"
+        dsn = f"RET=FULL ENVID=Q{is_silent} NOTIFY=SUCCESS"
+        [key] = sending.push(name, dsn=dsn, sender="wonders@postfix.example")
+        sending.arrives(an_exim, name, key)
+    silent.unlink()
+    eventually(lambda: an_exim.copies("wonders@postfix.example"), "the report of Exim")
+    eventually(
+        lambda: a_postfix.copies("wonders@postfix.example"), "and ours, which goes where its mail goes"
+    )
+    [theirs] = [data for data in an_exim.messages() if b"\nAction: delivered" in data]
+    assert b"QFalse" in theirs
+    [ours] = [data for data in a_postfix.messages() if b"carl-True@reports.example" in data]
+    assert b"\nOriginal-Envelope-Id: QTrue" in ours
+    assert re.search(rb"\nAction: relayed\r?\nStatus: 2.0.0\r?\nRemote-MTA: dns; localhost\r?\n", ours)
+    assert b".It works." not in ours
+    assert (an_exim.copies("wonders@postfix.example"), a_postfix.copies("wonders@postfix.example")) == (1, 1)
+
+
+def test_a_sender_that_asks_for_it_hears_once_that_its_message_is_late(
+    sending: Sending, a_postfix: RealServer
+) -> None:
+    [asks, silent] = (
+        sending.push("late@postfix.example", dsn=dsn, sender=sender)[0]
+        for dsn, sender in (("NOTIFY=DELAY", "waits@postfix.example"), ("ENVID=1", "silent@postfix.example"))
+    )
+
+    def is_told() -> bool:
+        for key in (asks, silent):
+            if sending.waits(key):
+                sending.again(key)
+        return a_postfix.copies("waits@postfix.example") > 0
+
+    eventually(is_told, "the report is there")
+    for key in (asks, silent):
+        tried = len(sending.pool.events("attempt.ended", key=key))
+        eventually(partial(sending.waits, key), "it waits")
+        sending.again(key)
+        sending.pool.await_event("attempt.ended", tried + 1, key=key)
+    assert [sent["action"] for sent in sending.pool.events("notice.sent", key=asks)] == ["delayed"]
+    assert a_postfix.copies("silent@postfix.example") == 0
+    [report] = [data for data in a_postfix.messages() if b"\nAction: delayed" in data]
+    assert re.search(rb"\nDiagnostic-Code: smtp;[^:]*: 450\s4.2.0\s", report)
 
 
 def test_by_lmtp_dovecot_has_it_in_its_maildirs(sending: Sending, a_dovecot: dovecot.Dovecot) -> None:

@@ -41,7 +41,7 @@ deliver_drop_privilege
 never_users =
 keep_environment =
 host_lookup =
-dsn_advertise_hosts = *
+dsn_advertise_hosts = ${{if exists{{{home}/spool/silent}}{{}}{{*}}}}
 tls_advertise_hosts = {tls_hosts}
 tls_certificate = {certificate}
 acl_smtp_rcpt = at_rcpt
@@ -104,7 +104,10 @@ def home() -> Iterator[Path]:
 def running(
     folder: Path, *, at_rcpt: str = "", at_data: str = "", certificate: Path | None = None
 ) -> Iterator[RealServer]:
-    """In a folder from `home`; with ACL statements, in which `{home}` is the folder, and STARTTLS by a certificate."""
+    """In a folder from `home`; with ACL statements, in which `{home}` is the folder, and STARTTLS by a certificate.
+
+    It offers DSN, unless there is a file `silent` in its spool.
+    """
     port = free_port()
     if certificate is not None:
         os.chown(certificate, _NOBODY, _NOBODY)

@@ -2,7 +2,7 @@
 
     destinations   where mail goes, by the setting `outgoing_config`: servers, and the limits of each
     delivery       one message to one recipient, and what becomes of it by the server's words
-    failure        the error for a recipient to whom a message can't be delivered, ever
+    failure        what a server has said for good: the error for a recipient, or that it has the message
 
 Imports point down: delivery > destinations, failure.
 """

@@ -14,7 +14,7 @@ from maildefer import events, log_context
 from maildefer.errors import AddressRefused
 from maildefer.handling.outcomes import Defer, DestinationDown
 from maildefer.handling.outgoing.destinations import Destination, recipient_of
-from maildefer.handling.outgoing.failure import DeliveryFailed, said
+from maildefer.handling.outgoing.failure import DeliveryFailed, Relayed, said
 from maildefer.handling.project import queue_paths
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.due import clock_of
@@ -67,6 +67,8 @@ class Delivery:
         if recipient in delivery.taken:
             words = said(reply, host)
             events.emit("entry.delivered", to=recipient, reply=words, **log_context.facts())
+            if (came := self._message.came_with) is not None and came.dsn:
+                came.is_passed_on, came.relayed = delivery.takes_dsn, Relayed(reply, host)
             return
         refused = delivery.refused[recipient]
         if is_final(refused[0]):

@@ -1,4 +1,4 @@
-"""The error for a recipient to whom a message can't be delivered, ever."""
+"""The error for a recipient to whom a message can't be delivered, ever, and what a server says that takes one."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ class DeliveryFailed(Reject):
         if expired_seconds is not None:
             text = f"given up after {expired_seconds / 3600:.1f} hours: {text}"
         super().__init__(text)
+
+
+class Relayed:
+    """What a server has said that has taken a message, for a report; as a `DeliveryFailed` has it."""
+
+    def __init__(self, reply: ServerReply, server: str) -> None:
+        self.server = server
+        self.code = reply[0]
+        self.words = text_of(reply[1])
+        self.status = status_of(reply)
 
 
 def said(reply: ServerReply, server: str) -> str:

@@ -78,11 +78,11 @@ def _send_notices(settings: ModuleType, config: object) -> None:
     except ConfigurationError as fault:
         raise ConfigurationError(f"{place(settings, 'notices')}: {fault}") from None
 
-    def report(*given_up: Any) -> None:
-        from maildefer.message.notices.notices import Notices  # with the first message that is given up
+    def report(*facts: Any, **more: Any) -> None:
+        from maildefer.message.notices.notices import Notices  # with the first message that may be reported
 
         undeliverable.report = Notices(said, queue_at, known.first_queue).report
-        undeliverable.report(*given_up)
+        undeliverable.report(*facts, **more)
 
     undeliverable.report = report
 

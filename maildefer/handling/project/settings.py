@@ -15,7 +15,7 @@
 | `relay_config` | | none | arguments of `Relay`; with `queue`, of what handlers send all is seen or nothing |
 | `outgoing_config` | | 127.0.0.1, port 25 | where `maildefer.handlers.outgoing` delivers (docs/outgoing.md) |
 | `authentication_config` | | none | `servers` whose Authentication-Results count, `fields`, `hops`, `alignment` |
-| `notices` | | none | reports to senders: `queue`, `author`, `rejects`, `per_sender`, `in_all` (docs/outgoing.md) |
+| `notices` | | none | `queue`, `author`, `rejects`, `per_sender`, `in_all`, `delay_seconds`: see docs/outgoing.md |
 | `dkim_config` | | none | by the domain of From: `selector`, `key` (a file), `domain`, to sign what handlers send |
 | `template_config` | | none | `dir`, and `module` below it: where `maildefer.view` finds templates |
 | `workers` | `MAILDEFER_WORKERS` | CPUs, at least 2 | processes that handle |

@@ -28,3 +28,10 @@ def passed_on(message: object, sender: str) -> str:
     """The text of the parameters that go on with a message; none if another sender answers for it now."""
     came = message.came_with if isinstance(message, HasDsnParameters) else None
     return came.dsn if came is not None and came.sender.lower() == sender.lower() else ""
+
+
+def passing_on(message: object, sender: str) -> str:
+    """The same for who passes it on: from now on, others report its success."""
+    if dsn := passed_on(message, sender):
+        message.came_with.is_passed_on = True  # type: ignore[attr-defined]
+    return dsn

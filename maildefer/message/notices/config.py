@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from maildefer.errors import ConfigurationError
+
+Action = Literal["failed", "delayed", "relayed", "delivered"]  # RFC 3464, section 2.3.3
 
 MOST_AN_HOUR: Final = 5000  # the most that a rate can have
 
@@ -27,6 +29,8 @@ class NoticeSettings:
     """Reports in an hour to one sender."""
     in_all: int = 100
     """Reports in an hour."""
+    delay_seconds: int = 4 * 3600
+    """How old a message is when its sender is told that it is late, if it asks for that."""
 
 
 _ADDRESS: Final = re.compile(r"[!-;=?A-~]+@[A-Za-z0-9.-]+").fullmatch
@@ -38,7 +42,9 @@ def notice_settings(config: object, queue: str | None) -> NoticeSettings:
     example = '{"queue": "run/outgoing", "author": "postmaster@osb.example", "rejects": "authenticated"}'
     facts: dict[str, Any] = {"queue": queue, "author": f"mailer-daemon@{os.uname().nodename}"}
     if not isinstance(config, Mapping) or not config.keys() <= set(NoticeSettings.__slots__):
-        raise ConfigurationError(f"notices is {config!r}: give {example}, and perhaps per_sender and in_all")
+        raise ConfigurationError(
+            f"notices is {config!r}: give {example}, and perhaps per_sender, in_all, delay_seconds"
+        )
     facts |= config
     if not isinstance(facts["queue"], str):
         raise ConfigurationError(f"notices names no queue, nor does relay_config: give {example}")
@@ -48,7 +54,7 @@ def notice_settings(config: object, queue: str | None) -> NoticeSettings:
         )
     if config.get("rejects", "never") not in _REJECTS:
         raise ConfigurationError(f"notices: rejects is {config['rejects']!r}: give {', '.join(_REJECTS)}")
-    for name in ("per_sender", "in_all"):
-        if not (type(count := config.get(name, 1)) is int and 1 <= count <= MOST_AN_HOUR):
-            raise ConfigurationError(f"notices: {name} is {count!r}: give 1 to {MOST_AN_HOUR} an hour")
+    for name, most in (("per_sender", MOST_AN_HOUR), ("in_all", MOST_AN_HOUR), ("delay_seconds", 31 * 86400)):
+        if not (type(count := config.get(name, 1)) is int and 1 <= count <= most):
+            raise ConfigurationError(f"notices: {name} is {count!r}: give 1 to {most}")
     return NoticeSettings(**facts)

@@ -1,8 +1,9 @@
-"""Whether a sender is told that its message is given up, and the push of the report.
+"""Whether a sender is told that its message has failed, is late or has arrived, and the push of the report.
 
 A report goes to the envelope's sender, from the null sender, by way of the queue that the setting names. It is pushed
-before its message is buried, once for all attempts at that: see `maildir.idempotency`. What is no person's mail, and
-what may have another's address as its sender, gets none (RFC 3834, section 2; RFC 5321, section 6.1 and 7.9).
+before its message is settled, once for all attempts at that: see `maildir.idempotency`. What is no person's mail, and
+what may have another's address as its sender, gets none (RFC 3834, section 2; RFC 5321, section 6.1 and 7.9). A sender
+hears of failures unless it asks for none, and of the rest only if it asks for it (RFC 3461, section 4.1).
 """
 
 from __future__ import annotations
@@ -35,18 +36,24 @@ from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.rates import RateOf, RateSlots
 from maildefer.message.envelope import Envelope, block, split
-from maildefer.message.notices.config import NoticeSettings
+from maildefer.message.notices.config import Action, NoticeSettings
 from maildefer.message.request import MailRequest, received
 
 VIA: Final = "notice"  # in the Received line of a report's entry
 _HOUR_SECONDS: Final = 3600.0
-_FAILURE: Final = "the message could not be processed"
+_LATE_SECONDS: Final = 20 * 3600.0  # for so long a message is late; a marker is kept for a day
+_EVENTS: Final[dict[Action, str]] = {"failed": "FAILURE", "delayed": "DELAY"}  # else SUCCESS
+_WORDS: Final[dict[Action, str]] = {
+    "failed": "the message could not be processed",
+    "delayed": "the message could not be delivered yet",
+    "delivered": "delivered",
+}
 _PROTOCOL: Final = re.compile(
     rb"\nReceived: [^\n]*\(maildefer\) with ([!-~]+) id "
 ).search  # the last one: ours
 _LOGGED_IN: Final = re.compile(rb"(?:UTF8|E)?(?:SMTP|LMTP)S?A").fullmatch  # RFC 3848
 _REPLY: Final = re.compile(r"(?:^|: )([45]\d\d)[ -]")
-_STATUS: Final = re.compile(r"\b[45]\.\d{1,3}\.\d{1,3}\b")
+_STATUS: Final = re.compile(r"\b([45])\.\d{1,3}\.\d{1,3}\b")
 EXPIRED: Final = "4.4.7"  # RFC 3463: delivery time expired
 
 
@@ -70,14 +77,24 @@ class Notices:
         self._home = home
         self._system = system
 
-    def report(self, claim: Any, message: object, reason: str | None, fault: object) -> None:
-        """Report that a claimed message is about to be buried, if anybody is to be told; the log says so.
+    def report(
+        self,
+        claim: Any,
+        message: object,
+        action: Action,
+        words: str | None,
+        fault: object,
+        *,
+        lifetime_seconds: float | None = None,
+    ) -> None:
+        """Report what becomes of a claimed message, if anybody is to be told; the log says so. See `ReportMessage`.
 
-        `claim` is a worker's or a receiver's, `fault` what the handler has raised.
-        Without a reason that is meant for the sender, it learns only that there was a failure. Raises StorageFault's
-        kinds that are temporary: then nothing was pushed, or it will be found so.
+        `claim` is a worker's or a receiver's. Without words that are meant for the sender, it learns only that there
+        was a failure. Raises StorageFault's kinds that are temporary: then nothing was pushed, or it will be found so.
         """
         if not isinstance(message, MailRequest) or not message.queue:
+            return
+        if action == "delayed" and not self._is_late(claim):
             return
         facts: dict[str, Any] = {"key": claim.key, "queue": message.queue}
         try:
@@ -88,13 +105,17 @@ class Notices:
             data = claim.read()
             envelope, offset = split(data, claim.key)
             came = received(data, claim.key, None, message.queue, None)
-            if why := self._why_not(envelope, came, data[:offset], is_delivery):
+            if why := self._why_not(envelope, came, data[:offset], action, is_delivery):
                 events.emit("notice.withheld", reason=why, **facts)
                 return
             assert envelope is not None
             facts["to"] = envelope.sender
-            if (report := self._push(target, came, envelope, reason or _FAILURE, fault)) is not None:
-                events.emit("notice.sent", report=report, **facts)
+            said = _facts_of(action, fault, words or _WORDS.get(action, ""))
+            pushed = pushed_at(claim.key)
+            if pushed is not None and lifetime_seconds is not None:
+                said["retried_until"] = pushed + lifetime_seconds
+            if (report := self._push(target, came, envelope, action, said)) is not None:
+                events.emit("notice.sent", action=action, report=report, **facts)
         except ClaimLost:
             raise
         except (RateReached, AddressRefused, EntryMalformed, EntryTooLarge) as refusal:
@@ -104,13 +125,18 @@ class Notices:
                 raise
             events.emit("notice.failed", error=f"{type(failure).__name__}: {failure}", **facts)
 
+    def _is_late(self, claim: Any) -> bool:
+        pushed = pushed_at(claim.key)
+        late_seconds = 0.0 if pushed is None else claim.mount_time() - pushed - self._settings.delay_seconds
+        return pushed is not None and 0 <= late_seconds < _LATE_SECONDS
+
     def _why_not(
-        self, envelope: Envelope | None, message: MailRequest, top: bytes, is_delivery: bool
+        self, envelope: Envelope | None, message: MailRequest, top: bytes, action: Action, is_delivery: bool
     ) -> str | None:
         """Why nobody is told; None if the sender is."""
         if envelope is None or not envelope.sender:
             return "null sender"
-        if not message.dsn.wants("FAILURE"):
+        if not message.dsn.wants(_EVENTS.get(action, "SUCCESS")):
             return f"NOTIFY={','.join(sorted(message.dsn.notify))}"
         if (sign := message.automatic_sign) is not None:
             return sign
@@ -121,28 +147,34 @@ class Notices:
         return None
 
     def _push(
-        self, target: Layout, message: MailRequest, envelope: Envelope, words: str, fault: object
+        self,
+        target: Layout,
+        message: MailRequest,
+        envelope: Envelope,
+        action: Action,
+        said: dict[str, Any],
     ) -> str | None:
         """Push the report; returns its key, or None if an attempt before this one has pushed it."""
         key, data = message.key or "", message.to_bytes()
-        about = f"{key}\n{envelope.recipient}\n".encode("utf-8", "surrogateescape")
+        about = f"{key}\n{envelope.recipient}\n{action}\n".encode("utf-8", "surrogateescape")
         name = blake2b(about + data, digest_size=16).hexdigest()
         pusher = Pusher(target, host=this_host().label, system=self._system)
 
         def write() -> list[Draft]:
-            from maildefer.message.notices.report import FailedDelivery, report_of  # the e-mail package
+            from maildefer.message.notices.report import Reported, report_of  # the e-mail package
 
-            self._take_rates(envelope.sender)
+            self._take_rates(envelope.sender, "notices" if action == "failed" else "notices asked")
             now = time.time()
-            failed = FailedDelivery(
+            reported = Reported(
+                action=action,
                 sender=envelope.sender,
                 recipient=envelope.recipient,
                 dsn=message.dsn,
                 pushed_at=pushed_at(key),
-                **_facts_of(fault, words),
+                **said,
             )
             host = os.uname().nodename
-            report = report_of(failed, data, host=host, author=self._settings.author, name=name, now=now)
+            report = report_of(reported, data, host=host, author=self._settings.author, name=name, now=now)
             stem = fresh_stem(this_host().label, self._system, None)
             top = block(stem, "", envelope.sender, host=host, when=now, via=VIA)
             draft = pusher.draft(stem)
@@ -153,25 +185,25 @@ class Notices:
         answer = OncePusher(pusher, system=self._system).push(name, "notice", write)
         return None if answer.is_repeated else answer.entries[0][1]
 
-    def _take_rates(self, sender: str) -> None:
-        """Raises RateReached, StorageFault's kinds."""
+    def _take_rates(self, sender: str, kind: str) -> None:
+        """Raises RateReached, StorageFault's kinds. What senders ask for takes no place from failures."""
         home = self._open_queue(self._home)
         try:
             clock_of(home).now()  # measured, and kept for the next minute
         except OSError as fault:
             raise_named(home.path, fault)
         slots = RateSlots(home, now=clock_of(home).now, system=self._system)
-        of_all = slots.take_slot(RateOf("notices", self._settings.in_all, _HOUR_SECONDS))
+        of_all = slots.take_slot(RateOf(kind, self._settings.in_all, _HOUR_SECONDS))
         if isinstance(of_all, float):
             raise RateReached(f"in_all: {self._settings.in_all} reports in an hour")
-        rate = RateOf(f"notices {sender.lower()}", self._settings.per_sender, _HOUR_SECONDS)
+        rate = RateOf(f"{kind} {sender.lower()}", self._settings.per_sender, _HOUR_SECONDS)
         if isinstance(slots.take_slot(rate), float):
             slots.return_slot(of_all)
             raise RateReached(f"per_sender: {self._settings.per_sender} reports in an hour")
 
 
-def _facts_of(fault: object, words: str) -> dict[str, Any]:
-    """The status, the server and its reply, from what the delivery has raised, else from the words."""
+def _facts_of(action: Action, fault: object, words: str) -> dict[str, Any]:
+    """The status, the server and its reply, from what the delivery has raised or noted, else from the words."""
     with suppress(AttributeError):  # else no server has replied
         said: Any = fault
         return {
@@ -181,6 +213,8 @@ def _facts_of(fault: object, words: str) -> dict[str, Any]:
             "server": said.server,
         }
     code, status = _REPLY.search(words), _STATUS.search(words)
-    is_expired = code is not None and code[1].startswith("4")
-    given = EXPIRED if is_expired else status[0] if status and status[0].startswith("5") else "5.0.0"
+    kind = {"failed": "5", "delayed": "4"}.get(action, "2")
+    given = status[0] if status and status[1] == kind else f"{kind}.0.0"
+    if action == "failed" and code is not None and code[1].startswith("4"):
+        given = EXPIRED
     return {"words": words, "code": int(code[1]) if code else 0, "status": given}

@@ -1,4 +1,4 @@
-"""A report of a failure (RFC 3464): words for people, fields for programs, and the message or its header."""
+"""A report on a message (RFC 3464): words for people, fields for programs, and the message or its header."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 
 from maildefer.message.dsn.parameters import DsnParameters, ascii_address
 from maildefer.message.envelope import date
+from maildefer.message.notices.config import Action
 
 MOST_RETURNED_BYTES: Final = 50_000  # of a message, as Postfix's bounce_size_limit
 _MOST_WORDS: Final = 800  # characters, so that a field stays within a line of RFC 5322
@@ -20,17 +21,31 @@ _PLACE: Final = b"(the message)"
 _TEXT: Final = """\
 This is the mail system at {host}.
 
-Your message could not be delivered to one recipient. It will not be
-tried again.
+{what}
 
 <{recipient}>: {words}
 """
+_SUBJECTS: Final[dict[Action, str]] = {
+    "failed": "Undelivered Mail Returned to Sender",
+    "delayed": "Delayed Mail (still being retried)",
+    "relayed": "Successful Mail Relay Report",
+    "delivered": "Successful Mail Delivery Report",
+}
+_WHAT: Final[dict[Action, str]] = {
+    "failed": "Your message could not be delivered to one recipient. It will not be\ntried again.",
+    "delayed": "Your message could not be delivered to one recipient yet. It will be\n"
+    "tried again: you need not send it again.",
+    "relayed": "Your message was passed on for one recipient to a server that does not\n"
+    "report what becomes of it there.",
+    "delivered": "Your message was delivered to one recipient.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailedDelivery:
-    """What is reported: one message, and the one recipient that does not get it."""
+class Reported:
+    """What is reported: what became of one message to one recipient."""
 
+    action: Action = "failed"
     sender: str
     recipient: str
     words: str
@@ -42,27 +57,27 @@ class FailedDelivery:
     server: str = ""
     dsn: DsnParameters
     pushed_at: float | None = None
+    retried_until: float | None = None
 
 
-def report_of(
-    failed: FailedDelivery, message: bytes, *, host: str, author: str, name: str, now: float
-) -> bytes:
+def report_of(reported: Reported, message: bytes, *, host: str, author: str, name: str, now: float) -> bytes:
     """The report's bytes. `host` reports, `author` is the address in From, and `name` makes the Message-ID."""
-    returned, kind = _returned(message, failed.dsn)
+    returned, kind = _returned(message, reported)
     boundary = f"={name}="
     while boundary.encode() in message:
         boundary += "="
     report = MIMEMultipart("report", boundary=boundary, report_type="delivery-status")
     report["From"] = f"Mail Delivery System <{author}>"
-    report["To"] = f"<{failed.sender}>"
-    report["Subject"] = "Undelivered Mail Returned to Sender"
+    report["To"] = f"<{reported.sender}>"
+    report["Subject"] = _SUBJECTS[reported.action]
     report["Date"] = date(now)
     report["Message-ID"] = f"<{name}@{author.rpartition('@')[2]}>"
     report["Auto-Submitted"] = "auto-replied"
-    words = _TEXT.format(host=host, recipient=failed.recipient, words=failed.words)
+    what = _WHAT[reported.action]
+    words = _TEXT.format(host=host, what=what, recipient=reported.recipient, words=reported.words)
     words = words.encode("utf-8", "replace").decode()  # an address may hold bytes that are none
     report.attach(MIMEText(words, "plain", "us-ascii" if words.isascii() else "utf-8"))
-    report.attach(_status_part(failed, host, now))
+    report.attach(_status_part(reported, host, now))
     part = MIMEBase(*kind.split("/"))
     part["Content-Transfer-Encoding"] = "7bit" if returned.isascii() else "8bit"
     part.set_payload(_PLACE.decode())
@@ -72,22 +87,23 @@ def report_of(
     return before + returned + after
 
 
-def _status_part(failed: FailedDelivery, host: str, now: float) -> MIMEBase:
-    asked, words = failed.dsn, _printable(failed.words)
+def _status_part(reported: Reported, host: str, now: float) -> MIMEBase:
+    asked, words = reported.dsn, _printable(reported.words)
     of_message = {
         "Original-Envelope-Id": asked.envid,
         "Reporting-MTA": f"dns; {host}",
-        "Arrival-Date": "" if failed.pushed_at is None else date(failed.pushed_at),
+        "Arrival-Date": "" if reported.pushed_at is None else date(reported.pushed_at),
     }
-    is_ascii = failed.recipient.isascii()
+    is_ascii = reported.recipient.isascii()
     of_recipient = {
         "Original-Recipient": asked.orcpt,
-        "Final-Recipient": f"{'rfc822' if is_ascii else 'utf-8'}; {_printable(ascii_address(failed.recipient))}",
-        "Action": "failed",
-        "Status": failed.status,
-        "Remote-MTA": f"dns; {_printable(failed.server)}" if failed.server else "",
-        "Diagnostic-Code": f"smtp; {words}" if failed.code else f"x-maildefer; {words}",
+        "Final-Recipient": f"{'rfc822' if is_ascii else 'utf-8'}; {_printable(ascii_address(reported.recipient))}",
+        "Action": reported.action,
+        "Status": reported.status,
+        "Remote-MTA": f"dns; {_printable(reported.server)}" if reported.server else "",
+        "Diagnostic-Code": f"smtp; {words}" if reported.code else f"x-maildefer; {words}",
         "Last-Attempt-Date": date(now),
+        "Will-Retry-Until": "" if reported.retried_until is None else date(reported.retried_until),
     }
     part = MIMEBase("message", "delivery-status")
     part.set_payload([_block(of_message), _block(of_recipient)])
@@ -102,9 +118,12 @@ def _block(fields: dict[str, str]) -> Message:
     return block
 
 
-def _returned(message: bytes, asked: DsnParameters) -> tuple[bytes, str]:
-    """What comes back, and its type: the message if the sender wants it and it is not large, else its header."""
-    if asked.ret == "FULL" and len(message) <= MOST_RETURNED_BYTES:
+def _returned(message: bytes, reported: Reported) -> tuple[bytes, str]:
+    """What comes back, and its type: of a failure the message, if the sender wants it and it is small; else its header.
+
+    RET is of failures alone (RFC 3461, section 4.3).
+    """
+    if reported.action == "failed" and reported.dsn.ret == "FULL" and len(message) <= MOST_RETURNED_BYTES:
         return message, "message/rfc822"
     end = _HEADER_END.search(message)
     header = message[:1] if message.startswith(b"\n") else message[: end.start() + 1 if end else len(message)]

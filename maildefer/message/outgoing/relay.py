@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from maildefer import log_context
 from maildefer.errors import AddressRefused
 from maildefer.message import addresses
-from maildefer.message.dsn.asked import passed_on
+from maildefer.message.dsn.asked import passing_on
 from maildefer.message.envelope import encode_address
 from maildefer.message.outgoing.mx import RelayUnresolved, exchangers
 from maildefer.message.request import MailRequest
@@ -102,7 +102,7 @@ class Relay:
             return None
         data = wire_bytes(message)
         sent = sent_message_of(sender, recipients, data, self._home)
-        name, dsn = sent.name if sent else None, passed_on(message, sender)
+        name, dsn = sent.name if sent else None, passing_on(message, sender)
         data = completed(message, data, sender=sender, recipients=recipients, name=name, host=own_name())
         wire = WireMessage(sender=sender, recipients=recipients, data=data, dsn=dsn, sent=sent)
         if self.queue:

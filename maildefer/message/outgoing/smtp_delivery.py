@@ -39,6 +39,7 @@ class SmtpDelivery:
         self.connection: smtplib.SMTP | None = None  # the one that was opened last
         self.reached = False  # whether any host has answered
         self.asked = ""  # the host that was asked last
+        self.takes_dsn = False  # whether it takes such parameters
         self.said: dict[str, tuple[str, ServerReply]] = {}
         """By recipient, the host that has answered last, and its reply to the message or to the recipient."""
         self.taken: set[str] = set()
@@ -119,7 +120,8 @@ class SmtpDelivery:
         options = [] if all(one.isascii() for one in (self._sender, *recipients)) else ["SMTPUTF8"]
         if not self._data.isascii() and connection.has_extn("8bitmime"):
             options.append("BODY=8BITMIME")
-        dsn = self._dsn if self._dsn and connection.has_extn("dsn") else []
+        self.takes_dsn = self._dsn != [] and connection.has_extn("dsn")
+        dsn = self._dsn if self.takes_dsn else []
         options += [word for word in dsn if word.startswith(("RET=", "ENVID="))]
         of_recipient = [word for word in dsn if word.startswith(("NOTIFY=", "ORCPT="))]
         replies: Mapping[str, ServerReply] = {}

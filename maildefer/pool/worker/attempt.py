@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from maildefer import events, log_context
 from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueError, QueueMissing, StorageFault
+from maildefer.handling import undeliverable
 from maildefer.handling.limits.admission import FAULT_SECONDS
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project.queue_paths import keeps_outputs, project_outboxes
@@ -142,6 +143,8 @@ class QueueAttempts:
             journal.record_note(
                 claim.key, attempted(outcome, handler, claim.attempt, boottime() - claim.began)
             )
+        if outcome is ACKED and undeliverable.report is not None:
+            self.settler.report_success(claim, message)
         if outputs:
             outcome = self._with_outputs(claim, outcome, outputs)
         if outcome is ACKED:

@@ -6,6 +6,7 @@ import errno
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
@@ -24,6 +25,7 @@ from maildefer.pool.worker import cross_device
 
 if TYPE_CHECKING:
     from maildefer.maildir.outbox.outputs import Outputs
+    from maildefer.message.notices.config import Action
 
 T = TypeVar("T")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
@@ -92,6 +94,8 @@ class Settler:
             case HandedOff():
                 return self._hand_off(claim, message, outcome, handler, buried, outputs)
             case Postponed():
+                words = outcome.reason if outcome.tried else None
+                self._report_delay(claim, message, words, self.policy.lifetime_seconds)
                 name = self.persist(lambda: claim.postpone(outcome.seconds))
                 self.deferred(claim, name, outcome)
                 return "postponed"
@@ -113,6 +117,9 @@ class Settler:
                 claim, message, reason, handler, outcome.error, outcome.detail, failed=failed, told=told
             )
             return "buried"
+        is_by_backoff = outcome.after_seconds is None and outcome.at is None
+        lifetime = policy.lifetime_seconds if is_by_backoff else None
+        self._report_delay(claim, message, None if failed else outcome.reason, lifetime)
         name = self.persist(lambda: claim.defer(seconds, failed=failed))
         self.deferred(claim, name, None)
         return "deferred"
@@ -134,11 +141,34 @@ class Settler:
         """Bury the entry, after a report to its sender, who is `told` the reason if it is meant for others."""
         facts = {"handler": handler, "error": error, "traceback": detail}
         if undeliverable.report is not None:
-            self.persist(partial(undeliverable.report, claim, message, told, fault))
+            self.persist(partial(undeliverable.report, claim, message, "failed", told, fault))
         if self.keep(message, reason, facts):
             self.persist(claim.ack)
             return
         self.persist(lambda: claim.bury(reason, failed=failed, begun=begun, **facts))
+
+    def report_success(self, claim: Claim, message: object) -> None:
+        """Report that a message is done, if its sender asks for that, and nobody does it who has the message now.
+
+        The message may be away already, so a report that can't be pushed keeps it from nothing. Raises ClaimLost.
+        """
+        came = getattr(message, "came_with", None)
+        if undeliverable.report is None or came is None or "SUCCESS" not in came.dsn or came.is_passed_on:
+            return
+        action: Action = "delivered" if came.relayed is None else "relayed"
+        with suppress(StorageFault):
+            self.persist(partial(undeliverable.report, claim, message, action, None, came.relayed))
+
+    def _report_delay(
+        self, claim: Claim, message: object, words: str | None, lifetime_seconds: float | None
+    ) -> None:
+        """Report that a message is late, if its sender asks for that. Raises ClaimLost."""
+        came = getattr(message, "came_with", None)
+        if undeliverable.report is not None and came is not None and "DELAY" in came.dsn:
+            with suppress(StorageFault):  # the next attempt does it
+                undeliverable.report(
+                    claim, message, "delayed", words, None, lifetime_seconds=lifetime_seconds
+                )
 
     def _hand_off(
         self,

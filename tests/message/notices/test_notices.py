@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,7 +16,8 @@ import pytest
 from maildefer import events
 from maildefer.errors import ConfigurationError, NoSpace
 from maildefer.handling import undeliverable
-from maildefer.handling.outcomes import Buried, Deferred, Outcome, Reject
+from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed, Reject
+from maildefer.handling.outgoing.failure import Relayed
 from maildefer.handling.project.mail_settings import provide
 from maildefer.handling.results import failure, outcome_of
 from maildefer.handling.retry import RetryPolicy
@@ -34,6 +37,7 @@ from maildefer.message.smtp_error import SMTPError
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.settle import Settler
+from maildefer.queue import Queue
 from tests.message.test_automatic import AUTOMATIC, PLAIN
 from tests.support.deaths import Death, Mortal
 
@@ -72,8 +76,13 @@ class Site:
             lambda stem: [block(stem, sender, recipient, host="h", when=0, **known), data.encode()]
         )
 
-    def settle(self, outcome: Outcome, queue: str = "outgoing") -> str:
-        """Settle what waits and is no report."""
+    def settle(
+        self,
+        outcome: Outcome,
+        queue: str = "outgoing",
+        handle: Callable[[MailRequest], object] = lambda message: None,
+    ) -> str:
+        """Settle what waits and is no report, as a worker does once it is handled."""
         layout = self.queues[queue]
         claimer = Claimer(layout, ScoreboardSlot(Scoreboard(1, 1), 0), lease=f"{HOST}-1-abcdef", host=HOST)
         [name] = [name for name in os.listdir(layout.new) if not is_report(layout, name)]
@@ -81,7 +90,20 @@ class Site:
         assert claim is not None
         message = received(claim.read(), claim.key, 1, queue, queue)
         settler = Settler(policy=RetryPolicy(max_attempts=1), layouts=self.queues, host=HOST)
+        handle(message)
+        if outcome is ACKED:
+            settler.report_success(claim, message)
         return settler.settle(claim, outcome, "app.START", message, lambda message, outcome: None)
+
+    def age(self, seconds: float, queue: str = "outgoing") -> None:
+        """Have what waits be so old."""
+        layout = self.queues[queue]
+        [name] = [name for name in os.listdir(layout.new) if not is_report(layout, name)]
+        stem = f"{int(time.time() - seconds)}.M1P1Q1R1.host"
+        data = Path(layout.new, name).read_bytes()
+        old = names.EntryName.parse(name).key.partition(",")[0]
+        Path(layout.new, name).unlink()
+        Path(layout.new, f"{stem},a=1").write_bytes(data.replace(old.encode(), stem.encode()))
 
     def reports(self) -> list[MailRequest]:
         layout = self.queues["outgoing"]
@@ -129,7 +151,7 @@ def test_a_final_failure_of_a_delivery_is_reported_to_the_envelopes_sender(site:
     assert b"Diagnostic-Code: smtp; 550 5.1.1 user unknown\n" in report.Data  # type: ignore[operator]
     assert site.told[-1] == (
         "notice.sent",
-        {"report": report.key, "key": key, "queue": "outgoing", "to": "Ann@home.example"},
+        {"action": "failed", "report": report.key, "key": key, "queue": "outgoing", "to": "Ann@home.example"},
     )
 
 
@@ -270,6 +292,162 @@ def test_a_message_that_is_requeued_and_fails_again_the_same_day_is_reported_onc
     assert len(site.reports()) == 1
 
 
+def relayed(message: MailRequest) -> None:
+    """What a delivery does once a server without DSN has it."""
+    message.came_with.relayed = Relayed((250, b"2.0.0 queued"), "mx.osb.example")  # type: ignore[union-attr]
+
+
+def test_of_what_a_server_without_reports_has_taken_the_sender_hears_if_it_asks_for_that(site: Site) -> None:
+    for notify in ("SUCCESS", "FAILURE", "DELAY,FAILURE", "NEVER", ""):
+        site.push(dsn=f"NOTIFY={notify} RET=FULL" if notify else "RET=FULL ENVID=SUCCESS")
+        assert site.settle(ACKED, handle=relayed) == "acked"
+    [report] = site.reports()
+    assert (report.From, report.To) == ("", "ann@home.example")
+    for line in (
+        b"Action: relayed",
+        b"Status: 2.0.0",
+        b"Remote-MTA: dns; mx.osb.example",
+        b"Diagnostic-Code: smtp; 250 2.0.0 queued",
+        b"Content-Type: text/rfc822-headers",
+        b"Subject: Successful Mail Relay Report",
+    ):
+        assert b"\n" + line + b"\n" in report.Data  # type: ignore[operator]
+    assert b"Text." not in report.Data  # type: ignore[operator]
+    assert site.told[0][1]["action"] == "relayed"
+
+
+def test_what_went_on_with_what_its_sender_asks_is_reported_by_others(site: Site) -> None:
+    site.uses(rejects="always")
+    queue = Queue(str(site.folder / "inbox"))
+    for handle in (queue.push, lambda message: setattr(message.came_with, "is_passed_on", True)):
+        site.push(dsn="NOTIFY=SUCCESS")
+        assert site.settle(ACKED, handle=handle) == "acked"
+    assert (site.reports(), site.told) == ([], [])
+    assert site.settle(ACKED, "inbox") == "acked"
+    [report] = site.reports()
+    assert b"\nAction: delivered\n" in report.Data  # type: ignore[operator]
+
+
+def test_what_is_pushed_in_another_name_is_done_here(site: Site) -> None:
+    queue = Queue(str(site.folder / "inbox"))
+    site.push(dsn="NOTIFY=SUCCESS")
+    site.settle(ACKED, handle=lambda message: queue.push(message, sender="list@us.example"))
+    assert len(site.reports()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rejects", "via", "count"),
+    [("never", "ESMTPSA", 0), ("authenticated", "ESMTPS", 0), ("authenticated", "ESMTPSA", 1)],
+)
+def test_what_a_handler_has_done_is_reported_as_what_it_rejects(
+    site: Site, rejects: str, via: str, count: int
+) -> None:
+    site.uses(rejects=rejects)
+    site.push(queue="inbox", via=via, dsn="NOTIFY=SUCCESS")
+    assert site.settle(ACKED, "inbox") == "acked"
+    assert len(site.reports()) == count
+    assert all(b"\nStatus: 2.0.0\n" in report.Data for report in site.reports())  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kind", AUTOMATIC)
+def test_no_success_is_reported_of_what_no_person_has_written(site: Site, kind: str) -> None:
+    site.push(f"{AUTOMATIC[kind][0]}\nText.\n", dsn="NOTIFY=SUCCESS")
+    site.settle(ACKED, handle=relayed)
+    assert (site.reports(), len(site.withheld())) == ([], 1)
+
+
+LATE = Deferred("bob@osb.example: 451 4.7.1 greylisted (mx.osb.example)")
+
+
+@pytest.mark.parametrize(
+    ("notify", "hours", "count"),
+    [
+        ("DELAY", 3, 0),
+        ("DELAY", 5, 1),
+        ("DELAY", 30, 0),
+        ("FAILURE", 5, 0),
+        ("SUCCESS,NEVER", 5, 0),
+        ("", 5, 0),
+    ],
+)
+@pytest.mark.parametrize("outcome", [LATE, Postponed(60.0, "451 down", tried=True)], ids=["deferred", "down"])
+def test_the_sender_hears_of_a_delay_after_a_time_if_it_asks_for_that(
+    site: Site, outcome: Outcome, notify: str, hours: int, count: int
+) -> None:
+    site.push(dsn=f"NOTIFY={notify}" if notify else "ENVID=DELAY")
+    site.age(hours * 3600)
+    assert site.settle(outcome) in ("deferred", "postponed")
+    assert len(site.reports()) == count
+    for report in site.reports():
+        assert b"\nAction: delayed\n" in report.Data  # type: ignore[operator]
+        assert b"\nWill-Retry-Until: " in report.Data  # type: ignore[operator]
+        assert b"\nDiagnostic-Code: smtp; " in report.Data  # type: ignore[operator]
+        assert b"\nStatus: 4." in report.Data  # type: ignore[operator]
+
+
+def test_of_an_exception_a_delay_tells_nothing_and_a_time_that_the_handler_gives_has_no_end(
+    site: Site,
+) -> None:
+    site.uses(delay_seconds=1, per_sender=5)
+    for outcome in (Deferred("KeyError: 1234", error="KeyError"), Deferred("busy", after_seconds=60.0)):
+        site.push(dsn="NOTIFY=DELAY")
+        site.age(10)
+        layout = site.queues["outgoing"]
+        settler = Settler(policy=RetryPolicy(), layouts=site.queues, host=HOST)
+        claimer = Claimer(layout, ScoreboardSlot(Scoreboard(1, 1), 0), lease=f"{HOST}-1-abcdef", host=HOST)
+        [name] = [name for name in os.listdir(layout.new) if not is_report(layout, name)]
+        claim = claimer.claim(name)
+        assert claim is not None
+        message = received(claim.read(), claim.key, 1, "outgoing", "outgoing")
+        assert settler.settle(claim, outcome, "app.START", message, lambda *_: None) == "deferred"
+    texts = [report.Data for report in site.reports()]
+    assert not any(b"1234" in text for text in texts)  # type: ignore[operator]
+    assert sum(b"the message could not be delivered yet" in text for text in texts) >= 1  # type: ignore[operator]
+    assert sum(b"Will-Retry-Until" in text for text in texts) == 1  # type: ignore[operator]
+
+
+def test_a_message_that_is_late_and_then_arrives_and_is_tried_again_is_reported_once_of_each(
+    site: Site,
+) -> None:
+    site.push(dsn="NOTIFY=DELAY,SUCCESS")
+    site.age(5 * 3600)
+    layout = site.queues["outgoing"]
+    for outcome in (LATE, LATE, ACKED, ACKED):
+        before = {name: Path(layout.new, name).read_bytes() for name in os.listdir(layout.new)}
+        site.settle(outcome, handle=relayed)
+        [waited] = [name for name in before if b"with notice id" not in before[name][:1000]]
+        for folder in (layout.later_new, layout.new):
+            for name in os.listdir(folder):
+                if not is_report(layout, name, folder):
+                    os.unlink(f"{folder}/{name}")
+        Path(layout.new, waited).write_bytes(before[waited])  # as after a lost settle
+    actions = [facts["action"] for event, facts in site.told if event == "notice.sent"]
+    assert actions == ["delayed", "relayed"]
+    assert len(site.reports()) == 2
+
+
+def test_what_senders_ask_for_takes_no_place_from_failures(site: Site) -> None:
+    site.uses(in_all=1, per_sender=1)
+    for outcome in (ACKED, ACKED, outcome_of(REFUSED, "app"), outcome_of(REFUSED, "app")):
+        site.push(dsn="NOTIFY=SUCCESS,FAILURE")
+        site.settle(outcome, handle=relayed)
+    assert [event for event, _ in site.told] == ["notice.sent", "notice.withheld"] * 2
+
+
+def test_a_report_of_success_that_cannot_be_pushed_keeps_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
+        raise NoSpace("q", OSError(errno.ENOSPC, "full"))
+
+    monkeypatch.setattr(undeliverable, "report", full)
+    monkeypatch.setattr(Settler, "persist", lambda self, settle: settle())  # as while the pool ends
+    site.push(dsn="NOTIFY=SUCCESS,DELAY")
+    assert site.settle(ACKED, handle=relayed) == "acked"
+    site.push(dsn="NOTIFY=SUCCESS,DELAY")
+    assert site.settle(LATE) == "deferred"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False], ids=["before it", "after it"])
 def test_a_death_at_any_system_call_of_a_report_gives_one_report_and_loses_none(
@@ -298,7 +476,7 @@ def test_a_report_that_was_delivered_before_the_burial_is_not_sent_again(site: S
     site.push()
     real, layout = undeliverable.report, site.queues["outgoing"]
 
-    def dies(*arguments: Any) -> None:
+    def dies(*arguments: Any, **more: Any) -> None:
         assert real is not None
         real(*arguments)
         raise Death
@@ -334,7 +512,7 @@ def test_a_report_that_cannot_be_made_keeps_no_message_from_its_burial(
 def test_a_full_disk_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     real, faults = undeliverable.report, [NoSpace("q", OSError(errno.ENOSPC, "full"))]
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
         if faults:
             raise faults.pop()
         assert real is not None

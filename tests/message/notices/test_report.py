@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from maildefer.mail import MailRequest
 from maildefer.message.dsn.parameters import parsed
-from maildefer.message.notices.report import MOST_RETURNED_BYTES, FailedDelivery, report_of
+from maildefer.message.notices.report import MOST_RETURNED_BYTES, Reported, report_of
 
 MESSAGE = b"From: Ann <ann@home.example>\nSubject: Hello\n\nFrom here, the text: \xc3\xa4\n"
 ASKED = "RET=FULL ENVID=QQ+20314 NOTIFY=FAILURE ORCPT=rfc822;Bob+2Bnews@osb.example"
@@ -29,7 +29,7 @@ def report(
     code: int = 550,
     server: str = "mx.osb.example",
 ) -> bytes:
-    failed = FailedDelivery(
+    failed = Reported(
         sender=sender,
         recipient=recipient,
         words=words,

@@ -9,13 +9,14 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from maildefer.errors import MountFault
-from maildefer.handling import handler_marks
+from maildefer.handling import handler_marks, undeliverable
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Defer, HandedOff, Outcome, Reject
 from maildefer.handling.project import settings
@@ -29,6 +30,7 @@ from maildefer.maildir.outbox import current, outputs
 from maildefer.maildir.outbox.publish import Outboxes
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM, System
+from maildefer.message.envelope import block
 from maildefer.message.outgoing.relay import Relay
 from maildefer.message.smtp_error import SMTPError
 from maildefer.pool.attempt_log import AttemptLog
@@ -156,6 +158,26 @@ def test_what_a_handler_pushes_is_seen_when_it_has_returned(bench: Bench) -> Non
     assert (seen, sorted(bench.sent)) == ([[]], [b"one", b"two"])
     assert (bench.drafts, bench.waiting(), bench.waiting("cur")) == ([], [], [])
     assert bench.log.lines == [("acked", None)]
+
+
+def test_a_report_that_a_message_is_done_is_pushed_before_the_commit_after_which_no_handler_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def report(claim: Any, message: Any, action: str, *rest: Any) -> None:
+        told.append((action, claim.committed, len(bench.sent)))
+
+    monkeypatch.setattr(undeliverable, "report", report)
+    for name in os.listdir(bench.first.new):
+        os.unlink(f"{bench.first.new}/{name}")
+    for dsn in ("NOTIFY=SUCCESS", "NOTIFY=FAILURE"):
+        asks = partial(block, sender="a@x", recipient="b@x", host="h", when=0, via="push", dsn=dsn)
+        Pusher(bench.first, host=LABEL).push(lambda stem, asks=asks: [asks(stem), MAIL])  # type: ignore[misc]
+    bench.handle(lambda message: Queue(bench.out.path).push(b"one"))
+    bench.attempt()
+    bench.attempt()
+    assert (told, len(bench.sent)) == ([("delivered", "", 0)], 2)
 
 
 @pytest.mark.parametrize(
