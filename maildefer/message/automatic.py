@@ -51,6 +51,10 @@ _SENDERS: Final = re.compile(
     r"|(?:[^@]*[._+-])?(?:no|do[._-]?not)[._-]?reply(?:[._+-][^@]*)?@",
     re.IGNORECASE,
 ).match
+# To whom reports are meant to go: lists and programs that send in the name of such an address handle them.
+TAKES_REPORTS: Final = re.compile(
+    r"(?:bounces?(?:[+=_-].*)?|owner-.*|.*-bounces?(?:[+=_-].*)?)@", re.IGNORECASE
+).match
 
 # Of systems that set none of these fields, or where it can be turned off. An answer to one begins with "Re:".
 _SUBJECTS: Final = re.compile(
@@ -82,6 +86,12 @@ def automatic_sign(head: MailBase, sender: str) -> str | None:
             return _shown(f"{name}:", text)
     subject = (head["subject"] or "")[:_LONGEST].strip()
     return _shown("Subject:", subject) if _SUBJECTS(subject) else None
+
+
+def is_report(head: MailBase) -> bool:
+    """Whether a message with these headers is itself a report on another one."""
+    found = ((name, head.raw(name)) for name in ("content-type", "x-failed-recipients"))
+    return any(value is not None and _SIGNS[name](value[:_LONGEST]) is not None for name, value in found)
 
 
 def _shown(name: str, value: str) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 
 from maildefer import events, log_context
 from maildefer.handling.handler_marks import raised_by
-from maildefer.handling.outcomes import Outcome
+from maildefer.handling.outcomes import Deferred, Outcome
 
 LOG = logging.getLogger("maildefer.handler")
 FLUSH_SECONDS = 0.1
@@ -25,11 +25,11 @@ _FACTS: Final = ("reason", "error", "queue", "seconds")  # of outcomes that have
 
 
 def log_failure(outcome: Outcome, message: object, handler: str, *, last: bool) -> None:
-    """Log the exception in which the attempt ended, if any, through `logging`: to Sentry, mail, a file.
+    """Log the exception in which the attempt failed, if any, through `logging`: to Sentry, mail, a file.
 
-    At level ERROR after the last attempt, else WARNING.
+    At level ERROR after the last attempt, else WARNING. What a handler asks for, such as a `Reject`, is no failure.
     """
-    if (fault := getattr(outcome, "fault", None)) is not None:
+    if isinstance(outcome, Deferred) and (fault := outcome.fault) is not None:
         log_context.run_handlers(_log, fault, message, handler, logging.ERROR if last else logging.WARNING)
 
 

@@ -35,6 +35,7 @@ from maildefer.maildir.names import fresh_stem, pushed_at
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.rates import RateOf, RateSlots
+from maildefer.message.automatic import TAKES_REPORTS, is_report
 from maildefer.message.envelope import Envelope, block, split
 from maildefer.message.notices.config import Action, NoticeSettings
 from maildefer.message.request import MailRequest, received
@@ -138,7 +139,8 @@ class Notices:
             return "null sender"
         if not message.dsn.wants(_EVENTS.get(action, "SUCCESS")):
             return f"NOTIFY={','.join(sorted(message.dsn.notify))}"
-        if (sign := message.automatic_sign) is not None:
+        takes_reports = TAKES_REPORTS(envelope.sender) and not is_report(message._readable())
+        if not takes_reports and (sign := message.automatic_sign) is not None:
             return sign
         protocol = _PROTOCOL(top)
         is_known = is_delivery or self._settings.rejects == "always" or (protocol and _LOGGED_IN(protocol[1]))

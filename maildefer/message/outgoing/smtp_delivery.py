@@ -166,7 +166,8 @@ def _reply_for(fault: Exception) -> ServerReply:
     """
     if isinstance(fault, smtplib.SMTPResponseException):
         words = fault.smtp_error if isinstance(fault.smtp_error, bytes) else fault.smtp_error.encode()
-        is_temporary = 400 <= fault.smtp_code < 500
-        return (fault.smtp_code, words) if is_temporary else (_UNREACHED, b"%d %b" % (fault.smtp_code, words))
+        if 400 <= fault.smtp_code < 500:
+            return fault.smtp_code, words
+        return _UNREACHED, words if fault.smtp_code < 0 else b"%d %b" % (fault.smtp_code, words)
     code = fault.final_code if isinstance(fault, RelayUnresolved) else None
     return code or _UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")

@@ -378,6 +378,7 @@ def test_an_mx_that_is_ourselves_is_final(server: NextServer) -> None:
     [
         ({"GREETING": "554 5.3.2 no mail here"}, "451 554 5.3.2 no mail here"),
         ({"GREETING": "450 4.3.2 later"}, "450 4.3.2 later"),
+        ({"GREETING": "HTTP/1.1 400 Bad Request"}, "451 this is no SMTP: HTTP/1.1 400 Bad Request"),
         ({"STARTTLS": "454 4.7.0 TLS not available"}, "454 4.7.0 TLS not available"),
     ],
 )

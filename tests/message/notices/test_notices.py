@@ -196,6 +196,18 @@ def test_nothing_is_reported_of_what_no_person_has_written(site: Site, kind: str
     assert (site.reports(), len(site.withheld())) == ([], 1)
 
 
+@pytest.mark.parametrize("sender", ["list-bounces@us.example", "bounces+ann=home.example@x", "owner-l@x"])
+def test_a_sender_that_is_there_for_reports_gets_those_of_lists_and_programs_and_none_of_reports(
+    site: Site, sender: str
+) -> None:
+    listed = f"List-Id: <l.us.example>\nPrecedence: list\nAuto-Submitted: auto-generated\n{PLAIN}\nText.\n"
+    for data in (listed, f"Content-Type: multipart/report; boundary=b\n{PLAIN}\nText.\n"):
+        site.push(data, sender=sender)
+        site.settle(outcome_of(REFUSED, "app"))
+    assert [report.To for report in site.reports()] == [sender]
+    assert site.withheld() == [f"sender {sender}"]
+
+
 def test_the_null_sender_gets_no_report_and_so_a_report_causes_none(site: Site) -> None:
     site.push()
     site.settle(outcome_of(REFUSED, "app"))
