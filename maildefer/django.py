@@ -18,7 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 
 from maildefer.errors import AddressRefused, MaildeferError
 from maildefer.maildir.outbox.current import push_together
-from maildefer.maildir.push import Compose
+from maildefer.maildir.push import Compose, Pusher
 from maildefer.message import addresses
 from maildefer.message.envelope import encode_address
 from maildefer.message.request import compose_of
@@ -68,15 +68,20 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django has no typ
                 number += 1
                 sender, data = _bare(message.from_email), message.message().as_bytes()
                 entries += [compose_of(data, sender, to, host=os.uname().nodename) for to in recipients]
-        push = partial(self._push, Queue(self.queue), entries)
+        try:
+            push = partial(self._push, Queue(self.queue)._pusher(), entries)
+        except MaildeferError:  # it is not there, or not for this user
+            if not self.fail_silently:
+                raise
+            return 0
         if self.on_commit and not transaction.get_autocommit(using=self.on_commit):
             transaction.on_commit(push, using=self.on_commit)
             return number
         return number if push() else 0
 
-    def _push(self, queue: Queue, entries: Sequence[Compose]) -> bool:
+    def _push(self, pusher: Pusher, entries: Sequence[Compose]) -> bool:
         try:
-            push_together(queue._pusher(), entries)
+            push_together(pusher, entries)
         except MaildeferError:
             if not self.fail_silently:
                 raise
@@ -88,7 +93,7 @@ def _bare(given: object) -> str:
     """The one address that Django was given, with a domain that the DNS knows, as Django's SMTP backend has it."""
     text = str(given)
     found = addresses.every(text)
-    if len(found) != 1 or not text.isprintable():
+    if len(found) != 1 or not text.isprintable() or "@" not in found[0]:
         raise AddressRefused(text, "it is not one address")
     local, at, domain = found[0].rpartition("@")
     try:

@@ -26,7 +26,7 @@ from django.db import connections, transaction
 from django.test import TestCase, override_settings
 from django.test.utils import setup_test_environment, teardown_test_environment
 
-from maildefer.errors import NoSpace, QueueMissing
+from maildefer.errors import NoSpace, PermissionRefused, QueueMissing
 from maildefer.maildir import durable
 from maildefer.maildir.outbox.current import current
 from maildefer.maildir.push import Compose, Pusher
@@ -135,6 +135,7 @@ def test_a_domain_beyond_ascii_is_what_the_dns_knows(outgoing: Path) -> None:
         "ann@example.org> RCPT TO:<eve@example.org",
         "ann\n@example.org",
         "<>",
+        "ann",
         f"{'a' * 1000}@example.org",
         f"ann@{'ü' * 80}.example",
     ],
@@ -229,6 +230,24 @@ def test_what_the_queue_can_not_take_fails_silently_where_that_is_asked_for(
     monkeypatch.setattr(durable, "begin_file", Full(0))
     assert letter().send(fail_silently=True) == 0
     assert envelopes(outgoing) == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_queue_that_is_not_there_or_not_for_us_fails_silently_where_that_is_asked_for(
+    outgoing: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    if is_there:
+        Queue(str(outgoing))
+
+        def refused(queue: Queue) -> None:
+            raise PermissionRefused(queue.dir, OSError(errno.EACCES, "not for you"))
+
+        monkeypatch.setattr(Queue, "_pusher", refused)
+    place = outgoing if is_there else outgoing / "no" / "queue"
+    for on_commit in (False, True):
+        connection = get_connection(queue=str(place), on_commit=on_commit, fail_silently=True)
+        with transaction.atomic():
+            assert connection.send_messages([letter()]) == 0
 
 
 def test_a_queue_that_is_not_there_is_told_before_the_commit(outgoing: Path, on_commit: None) -> None:
