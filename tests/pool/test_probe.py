@@ -52,6 +52,7 @@ def test_a_sound_project_is_described_in_one_line(tmp_path: Path) -> None:
             "async": False,
             "retry": None,
             "timeout_seconds": None,
+            "keep_seconds": None,
             "exclusive": False,
             "limits": [],
         }

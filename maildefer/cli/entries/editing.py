@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -60,10 +59,18 @@ def edit(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> str:
         if edited != text:
             output.complain(f"what was edited is in {path}")
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    _discard(folder)
     return key
+
+
+def _discard(folder: str) -> None:
+    """Remove what was edited, with what the editor has left beside it."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(f"{folder}/{name}")
+        os.rmdir(folder)
 
 
 def _top(envelope: Envelope, message: bytes) -> bytes:

@@ -115,7 +115,9 @@ class Host:
             self.in_call()
             return ACKED, "m.ALONE"
 
-        return SimpleNamespace(batch_for=batch_for, dispatch_batch=dispatch_batch, dispatch=dispatch)
+        return SimpleNamespace(
+            batch_for=batch_for, dispatch_batch=dispatch_batch, dispatch=dispatch, keeps={}
+        )
 
     def push(self, count: int = 1, body: bytes = b"batch") -> list[str]:
         pusher = Pusher(self.layout, host="test")
