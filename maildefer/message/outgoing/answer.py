@@ -19,25 +19,26 @@ def answered_by(message: object, recipients: list[str]) -> MailRequest | None:
     """The message that `message` answers; None if it answers none.
 
     It is the one that `answers` names. Without that, in a handler, it is the handled one, if the answer goes to its
-    author alone and is not in the author's name: a list that sends on what it was sent answers nobody.
+    author, perhaps among others, names the author in To or Cc, and is not in the author's name: a list that sends on
+    what it was sent, to itself, answers nobody.
     """
     if not isinstance(message, MailResponse):
         return None
     if message.answers is not None:
         return message.answers
     about = log_context.current()
-    if about is None or len(recipients) != 1:
+    if about is None:
         return None
     handled = about[0] if isinstance(about[0], list) else [about[0]]
-    to, by = (
-        {one.lower() for one in addresses.every(message.base.raw(name))} | given
-        for name, given in (("to", {recipients[0].lower()}), ("from", set()))
+    to, cc, by = (
+        {one.lower() for one in addresses.every(message.base.raw(name))} for name in ("to", "cc", "from")
     )
+    given = {one.lower() for one in recipients}
     found = [
         one
         for one in handled
         if isinstance(one, MailRequest)
-        and to <= (authors := _authors(one, len(handled)))
+        and (authors := _authors(one, len(handled))) & given & (to | cc or given)
         and not by & authors
     ]
     return found[0] if len(found) == 1 else None

@@ -147,8 +147,7 @@ def test_an_answer_to_reply_to_is_an_answer_too(wire: Wire) -> None:
     ("more", "to"),
     [
         ({"To": "bob@x.example"}, None),  # a notice to somebody else
-        ({"To": ["ann@s.example", "bob@x.example"]}, None),
-        ({}, ["ann@s.example", "bob@x.example"]),
+        ({}, "bob@x.example"),  # a copy of an answer
         ({"To": "list@osb.example"}, "ann@s.example"),  # a list's copy for its author
         ({"From": "Ann <ann@s.example>"}, None),  # a person's mail that is passed on to its author
     ],
@@ -156,6 +155,28 @@ def test_an_answer_to_reply_to_is_an_answer_too(wire: Wire) -> None:
 def test_what_is_passed_on_or_goes_to_others_is_no_answer(wire: Wire, more: dict[str, Any], to: Any) -> None:
     handled(asked(), lambda: wire.deliver(answer(**more), To=to))
     assert not {"In-Reply-To", "References", "Auto-Submitted"} & set(wire.head().keys())
+
+
+@pytest.mark.parametrize(
+    ("more", "to"),
+    [
+        ({"To": ["bob@x.example", "Ann@s.example"]}, None),
+        ({}, ["bob@x.example", "ann@s.example"]),
+        ({"To": "bob@x.example", "Cc": "ann@s.example"}, ["bob@x.example", "ann@s.example"]),
+    ],
+)
+def test_an_answer_with_copies_for_others_is_an_answer(wire: Wire, more: dict[str, Any], to: Any) -> None:
+    def send() -> None:
+        response = answer(**{name: given for name, given in more.items() if name != "Cc"})
+        if "Cc" in more:
+            response["Cc"] = more["Cc"]
+        wire.deliver(response, To=to)
+
+    handled(asked(), send)
+    assert (wire.head()["Auto-Submitted"], wire.head()["In-Reply-To"]) == ("auto-replied", "<1@s.example>")
+    assert len(wire.sent[0][1]) == 2
+    handled(asked(f"{ASKED}Precedence: bulk\n"), send)
+    assert len(wire.sent) == 1
 
 
 def test_a_received_message_and_bytes_are_passed_on_as_they_are(wire: Wire) -> None:
@@ -226,22 +247,25 @@ def test_an_answer_that_says_itself_what_it_is_goes_to_automatic_mail_too(wire: 
     assert wire.head()["Auto-Submitted"] == "no"
 
 
-def test_two_projects_that_answer_everything_stop_after_one_answer_each(wire: Wire) -> None:
+@pytest.mark.parametrize("copies", [[], ["c@c.example"]])
+def test_two_projects_that_answer_everything_stop_after_one_answer_each(
+    wire: Wire, copies: list[str]
+) -> None:
     """Each hears of the other's messages as they are on the wire; neither asks whether a message is automatic."""
 
     def echo(message: MailRequest) -> None:
-        wire.deliver(
-            MailResponse(To=message.From, From=message.To, Subject="Re", Body="Echo."), From=message.To
-        )
+        to = [message.From, *copies]
+        wire.deliver(MailResponse(To=to, From=message.To, Subject="Re", Body="Echo."), From=message.To)
 
     wire.deliver(MailResponse(To="b@b.example", From="a@a.example", Subject="Hello", Body="First."))
-    for number in range(10):
+    for number in range(20):
         if number == len(wire.sent):
             break
-        sender, [recipient], data = wire.sent[number]
-        message = MailRequest("peer", sender, recipient, data)
-        handled(message, lambda message=message: echo(message))
-    assert [recipients for _, recipients, _ in wire.sent] == [["b@b.example"], ["a@a.example"]]
+        sender, recipients, data = wire.sent[number]
+        for recipient in recipients:
+            message = MailRequest("peer", sender, recipient, data)
+            handled(message, lambda message=message: echo(message))
+    assert [recipients for _, recipients, _ in wire.sent] == [["b@b.example"], ["a@a.example", *copies]]
 
 
 def test_no_confirmation_is_asked_for_an_automatic_message(wire: Wire, tmp_path: Any) -> None:
