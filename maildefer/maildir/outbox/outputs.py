@@ -9,7 +9,7 @@ from functools import partial
 from threading import Lock
 from typing import Final, ParamSpec, TypeVar
 
-from maildefer.errors import raise_named
+from maildefer.errors import StorageFault, raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.drafts.entry import UnsyncedEntry
@@ -121,7 +121,11 @@ class Outputs:
         with self._lock:  # the end of the handlers waits until it is whole
             if not self._is_closed:
                 own = self._own(pusher)
-                key = own.push(compose)
+                try:
+                    key = own.push(compose)
+                except StorageFault as fault:
+                    fault.is_charged = False  # the message has no part in it
+                    raise
                 self._drafts.setdefault(own, []).append((own.place_of(key), key))
                 return key
         return pusher.push(compose)  # by a thread or a task that the handlers have left behind

@@ -22,6 +22,7 @@ from maildefer.handling.outcomes import ACKED, Defer, HandedOff, Outcome, Reject
 from maildefer.handling.project import settings
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import RoutingBase
+from maildefer.maildir import durable
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.drafts.placer import DraftPlacer
 from maildefer.maildir.layout import Layout, create_queue
@@ -423,6 +424,23 @@ def test_outputs_that_can_not_be_made_durable_are_not_sent_and_the_message_comes
     assert (bench.sent, bench.drafts, bench.returned) == ([], [], [])
     [deferred] = bench.waiting(".later/new")
     assert (deferred.outputs, deferred.attempts, deferred.failures) == ("", 1, 0)
+
+
+def test_an_output_that_the_filesystem_refuses_is_an_attempt_and_no_failure(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handler(message: Any) -> None:
+        Queue(bench.out.path).push(b"one")
+
+    def full(*arguments: Any, **more: Any) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    bench.handle(handler)
+    monkeypatch.setattr(durable, "begin_file", full)
+    bench.attempt()
+    [entry] = bench.waiting(".later/new")
+    assert (entry.attempts, entry.failed) == (1, 0)
+    assert bench.log.lines[0][0] == "deferred"
 
 
 def test_a_commit_that_the_filesystem_refuses_keeps_its_outputs(bench: Bench) -> None:
