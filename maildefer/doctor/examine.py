@@ -109,11 +109,8 @@ def judge_mount_at(path: str) -> list[Finding]:
 
 def examine_at_join(layout: Layout) -> list[Finding]:
     """Judge a queue's mount, whether this user may remove others' entries, and whether others could mislead root."""
-    return [
-        *judge_mount_at(layout.path),
-        *examine_sticky_folders(layout),
-        *examine_replaceable_folders(layout),
-    ]
+    replaceable = examine_replaceable_folders(layout)
+    return [*judge_mount_at(layout.path), *examine_sticky_folders(layout), *replaceable]
 
 
 def examine_at_start(path: str) -> list[Finding]:
@@ -134,11 +131,8 @@ def _space(path: str) -> Iterator[Finding]:
         ("inodes", facts.f_favail, facts.f_files),
     ):
         if 0 <= free * 100 < total * _FEW_PERCENT:  # CephFS reports -1 free inodes: it does not count them
-            yield warn(
-                "space",
-                f"{free * 100 / total:.1f} % of {what} are free",
-                "make room: a full disk refuses mail",
-            )
+            fact = f"{free * 100 / total:.1f} % of {what} are free"
+            yield warn("space", fact, "make room: a full disk refuses mail")
             return
     yield ok("space", f"{size(facts.f_bavail * facts.f_frsize)} free")
 
@@ -146,26 +140,16 @@ def _space(path: str) -> Iterator[Finding]:
 def _runtime_directory() -> Iterator[Finding]:
     try:
         path = runtime_dir.directory()
-    except UnsafeRuntimeDirectory as error:
-        yield refuse(
-            "runtime",
-            str(error),
-            f"set {runtime_dir.DIRECTORY_VARIABLE} to a directory of your own on this host",
-        )
-        return
-    except OSError as fault:
-        text = f"the runtime directory can't be made: {fault}"
-        yield refuse(
-            "runtime", text, f"set {runtime_dir.DIRECTORY_VARIABLE} to a directory of your own on this host"
-        )
+    except (UnsafeRuntimeDirectory, OSError) as fault:
+        can_not = "the runtime directory can't be made: " if isinstance(fault, OSError) else ""
+        remedy = f"set {runtime_dir.DIRECTORY_VARIABLE} to a directory of your own on this host"
+        yield refuse("runtime", f"{can_not}{fault}", remedy)
         return
     mount = mount_of(path)
     if mount is not None and mount.kind in _NFS:
-        yield warn(
-            "runtime",
-            f"{path} is on {mount.kind}, whose locks outlive their holders, and hangs with it",
-            f"set {runtime_dir.DIRECTORY_VARIABLE} to a directory on this host's own disk or memory",
-        )
+        fact = f"{path} is on {mount.kind}, whose locks outlive their holders, and hangs with it"
+        remedy = f"set {runtime_dir.DIRECTORY_VARIABLE} to a directory on this host's own disk or memory"
+        yield warn("runtime", fact, remedy)
     else:
         yield ok("runtime", path)
 
@@ -178,11 +162,9 @@ def _watches(path: str) -> Iterator[Finding]:
     except OSError as fault:
         if fault.errno not in inotify.USED_UP:
             return
-        yield warn(
-            "inotify",
-            f"no watch is left for this user ({fault.strerror}): entries are found up to a second late",
-            "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl)",
-        )
+        fact = f"no watch is left for this user ({fault.strerror}): entries are found up to a second late"
+        remedy = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl)"
+        yield warn("inotify", fact, remedy)
 
 
 def _format(layout: Layout) -> Iterator[Finding]:
@@ -211,11 +193,8 @@ def _clock(folder: Folder) -> Finding:
         os.close(descriptor)
         folder.unlink(_CLOCK)
     if abs(offset) > _SKEW_SECONDS:
-        return warn(
-            "clock",
-            f"this host's clock and the mount's differ by {offset:.0f} s",
-            "run a time service on both",
-        )
+        fact = f"this host's clock and the mount's differ by {offset:.0f} s"
+        return warn("clock", fact, "run a time service on both")
     return ok("clock", f"this host's and the mount's differ by {abs(offset):.2f} s")
 
 
@@ -233,28 +212,25 @@ def _other_hosts(layout: Layout) -> Iterator[Finding]:
         if offset is None:
             yield ok("hosts", f"{lease} serves this queue; its clock is not known")
         elif abs(offset) > _SKEW_SECONDS:
-            yield warn(
-                "hosts", f"the clock of {lease} and the mount's differ by {offset:.0f} s", "run NTP there"
-            )
+            fact = f"the clock of {lease} and the mount's differ by {offset:.0f} s"
+            yield warn("hosts", fact, "run NTP there")
         else:
-            yield ok(
-                "hosts", f"{lease} serves this queue; its clock and the mount's differ by {abs(offset):.2f} s"
-            )
+            differ = f"its clock and the mount's differ by {abs(offset):.2f} s"
+            yield ok("hosts", f"{lease} serves this queue; {differ}")
 
 
-def _namesakes(layout: Layout, leases: dict[str, int]) -> Iterator[Finding]:
+def _namesakes(layout: Layout, beats: dict[str, int]) -> Iterator[Finding]:
     """Warn of machines, or containers, with one name: no message is at risk, but people can't tell them apart."""
     named: dict[str, dict[tuple[str, str], str]] = {}
-    for lease, beat in leases.items():
+    for lease, beat in beats.items():
         if (holder := read_holder(layout, lease, beat)) is not None:
             named.setdefault(holder.host, {})[holder.boot_id, holder.pid_namespace] = lease
     for host, machines in named.items():
         if len(machines) > 1:
-            yield warn(
-                "hosts",
-                f"{' and '.join(machines.values())} are of different machines, or boots, that are all named {host}",
-                f"unless one has just been started anew, give each a {HOST_ID_VARIABLE} of its own, not the image's",
-            )
+            leases = " and ".join(machines.values())
+            fact = f"{leases} are of different machines, or boots, that are all named {host}"
+            own = f"give each a {HOST_ID_VARIABLE} of its own, not the image's"
+            yield warn("hosts", fact, f"unless one has just been started anew, {own}")
 
 
 def _clock_offset(path: str) -> float | None:

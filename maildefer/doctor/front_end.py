@@ -7,28 +7,30 @@ are removed again.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from shlex import quote
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.errors import ConfigurationError
 from maildefer.events import plain
+from maildefer.host.bounded_call import TimedOut, bounded
 from maildefer.host.privileges import drop_privileges, resolve_user
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.folder import TRIALS
 from maildefer.maildir.rights.modes import FOLDER_MODES, OWNERS_FILE_MODE
 from maildefer.maildir.system import token
 
+T = TypeVar("T")
 _MOST_LOOKED_AT: Final = 200  # files of each folder
 _MOST_NAMED: Final = 8
+_DAY_SECONDS: Final = 86400.0  # no limit: like all checks, these hang with the mount
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -38,11 +40,13 @@ _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 class _Found:
     """The files and folders of the queue, as its owner sees them; by their paths below it."""
 
-    folders: list[str]  # the folders that the front end must not use
-    files: list[str]  # the files that it must neither read nor write to
-    of_others: list[str]  # those that it must not write to; members of its group may read each other's files
     is_recorded: bool
-    unlisted: list[str]  # the folders that the owner may not list, so that nothing is known of their files
+    folders: list[str] = field(default_factory=list)  # that the front end must not use
+    files: list[str] = field(default_factory=list)  # that it must neither read nor write to
+    # That it must not write to; members of its group may read each other's files.
+    of_others: list[str] = field(default_factory=list)
+    # The folders that the owner may not list, so that nothing is known of their files.
+    unlisted: list[str] = field(default_factory=list)
 
 
 def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
@@ -54,9 +58,8 @@ def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding
         return
     if owner.st_uid == wanted.uid:
         fact = f"{who} owns the queue, and may do all that its workers may"
-        yield refuse(
-            "front end", fact, f"run it as another user; see `maildefer permissions {quote(layout.path)}`"
-        )
+        remedy = f"run it as another user; see `maildefer permissions {quote(layout.path)}`"
+        yield refuse("front end", fact, remedy)
         return
     command = f"maildefer permissions {quote(layout.path)} --user {quote(user or str(wanted.uid))}"
     command += f" --group {quote(group)}" * bool(group) + " --apply"
@@ -66,7 +69,7 @@ def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding
     name = f"{TRIALS}{os.getpid()}-{token(8)}"
     owners = _owner_account(owner)
     try:
-        found = _Found(**_run_as(*owners, lambda: _prepare_trial(layout, wanted.uid, name)))
+        found = _run_as(*owners, lambda: _prepare_trial(layout, wanted.uid, name))
         lacking, more = _run_as(user, group, lambda: _try_as_front_end(layout, name, found))
         unread = _run_as(*owners, lambda: _try_as_owner(layout, name)) if not lacking else []
     finally:
@@ -75,9 +78,8 @@ def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding
         yield refuse("front end", f"{who} may not {_joined(lacking)}", command)
     elif unread:
         fact = f"the queue's owner may not {_joined(unread)} what {who} stores"
-        yield refuse(
-            "front end", fact, f"see that user {owner.st_uid} is a member of the group; then {command}"
-        )
+        remedy = f"see that user {owner.st_uid} is a member of the group; then {command}"
+        yield refuse("front end", fact, remedy)
     if more:
         yield refuse("front end", f"{who} has rights that it does not need: it may {_joined(more)}", command)
     if found.unlisted:
@@ -85,10 +87,8 @@ def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding
         yield warn("front end", fact, command)
     if not lacking and not unread and not more:
         records = ", leave records" if found.is_recorded else ""
-        yield ok(
-            "front end",
-            f"{who} may put entries in{records} and read the format, and nothing else of the queue",
-        )
+        fact = f"{who} may put entries in{records} and read the format, and nothing else of the queue"
+        yield ok("front end", fact)
 
 
 def _owner_account(owner: os.stat_result) -> tuple[str, str]:
@@ -106,43 +106,32 @@ def _blocked_above(layout: Layout, user: str, group: str) -> str | None:
     path = layout.path
     while (path := os.path.dirname(path)) != "/":
         above.insert(0, path)
-    blocked = _run_as(user, group, lambda: [path for path in above if not os.access(path, os.X_OK)][:1])
-    return str(blocked[0]) if blocked else None
+    return _run_as(user, group, lambda: next((one for one in above if not os.access(one, os.X_OK)), None))
 
 
-def _prepare_trial(layout: Layout, front_end_user: int, name: str) -> dict[str, object]:
+def _prepare_trial(layout: Layout, front_end_user: int, name: str) -> _Found:
     """List, as the owner, what the front end must not touch, and make an entry that it must not touch."""
-    folders: list[str] = []
-    files: list[str] = []
-    of_others: list[str] = []
-    owner = os.geteuid()
+    found, owner = _Found(is_recorded=os.path.isdir(layout.journal)), os.geteuid()
     for above in ("", ".maildefer/"):
         for each in sorted(os.listdir(f"{layout.path}/{above}")):
             below, facts = above + each, os.lstat(f"{layout.path}/{above}{each}")
             if stat.S_ISDIR(facts.st_mode):
-                folders += [below] if below not in FOLDER_MODES else []
+                if below not in FOLDER_MODES:
+                    found.folders.append(below)
             elif stat.S_ISREG(facts.st_mode) and below != ".maildefer/format":
-                files.append(below)
-    unlisted: list[str] = []
+                found.files.append(below)
     for below in ("tmp", "new", ".maildefer/journal"):
         try:
             owners = _owners_of_files(f"{layout.path}/{below}")
         except PermissionError:
-            unlisted.append(f"{below}/")
+            found.unlisted.append(f"{below}/")
             continue
         for each, user in owners.items():
             if user != front_end_user:
-                (files if user == owner else of_others).append(f"{below}/{each}")
+                (found.files if user == owner else found.of_others).append(f"{below}/{each}")
     for place in (layout.tmp, layout.new):
         os.close(os.open(f"{place}/{name}", _MAKE, OWNERS_FILE_MODE))
-    is_recorded = os.path.isdir(layout.journal)
-    return {
-        "folders": folders,
-        "files": files,
-        "of_others": of_others,
-        "is_recorded": is_recorded,
-        "unlisted": unlisted,
-    }
+    return found
 
 
 def _owners_of_files(folder: str) -> dict[str, int]:
@@ -173,14 +162,11 @@ def _try_as_front_end(layout: Layout, name: str, found: _Found) -> tuple[list[st
             ("leave records in .maildefer/journal/", lambda: _open(f"{layout.journal}/{own}", _MAKE)),
             ("remove its own there", lambda: os.unlink(f"{layout.journal}/{own}")),
         ]
-    if os.path.isdir(f"{layout.control}/idempotency"):
+    if os.path.isdir(answers := f"{layout.control}/idempotency"):
         needed += [
-            (
-                "leave answers in .maildefer/idempotency/",
-                lambda: os.mkdir(f"{layout.control}/idempotency/{own}", 0o770),
-            ),
-            ("list .maildefer/idempotency/", lambda: os.listdir(f"{layout.control}/idempotency")),
-            ("remove its own there", lambda: os.rmdir(f"{layout.control}/idempotency/{own}")),
+            ("leave answers in .maildefer/idempotency/", lambda: os.mkdir(f"{answers}/{own}", 0o770)),
+            ("list .maildefer/idempotency/", lambda: os.listdir(answers)),
+            ("remove its own there", lambda: os.rmdir(f"{answers}/{own}")),
         ]
     lacking = [what for what, act in needed if not _is_possible(act)]
     refused: list[tuple[str, Callable[[], object]]] = []
@@ -274,27 +260,19 @@ def _joined(what: list[str]) -> str:
     return plain(", ".join(what[:_MOST_NAMED])) + more
 
 
-def _run_as(user: str, group: str, act: Callable[[], Any]) -> Any:
+def _run_as(user: str, group: str, act: Callable[[], T]) -> T:
     """Call `act` in a process of that user and group; returns its result. Raises ConfigurationError if that fails."""
-    answers, answering = os.pipe2(os.O_CLOEXEC)
-    if not (child := os.fork()):
-        try:
-            drop_privileges(user, group)
-            said = json.dumps({"ok": act()})
-        except Exception as fault:  # noqa: BLE001  # raised by the parent
-            said = json.dumps({"fault": f"{type(fault).__name__}: {fault}"})
-        try:
-            with os.fdopen(answering, "w") as file:
-                file.write(said)
-        finally:
-            os._exit(0)
-    os.close(answering)
-    with os.fdopen(answers) as file:
-        text = file.read()
-    os.waitpid(child, 0)
-    answer = json.loads(text) if text else {"fault": "it ended"}
-    if "fault" in answer:
+
+    def act_as_user() -> T:
+        drop_privileges(user, group)
+        return act()
+
+    try:
+        result = bounded(act_as_user, _DAY_SECONDS)
+    except Exception as fault:
         raise ConfigurationError(
-            f"nothing can be tried as user {user or 'of now'}, group {group or 'of that user'}: {answer['fault']}"
-        )
-    return answer["ok"]
+            f"nothing can be tried as user {user or 'of now'}, group {group or 'of that user'}: "
+            f"{type(fault).__name__}: {fault}"
+        ) from fault
+    assert not isinstance(result, TimedOut)
+    return result

@@ -12,22 +12,7 @@ from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.host.mounts import Mount
 
 _PROVEN: Final = frozenset(
-    (
-        "ext2",
-        "ext3",
-        "ext4",
-        "xfs",
-        "btrfs",
-        "zfs",
-        "f2fs",
-        "bcachefs",
-        "jfs",
-        "ceph",
-        "lustre",
-        "gpfs",
-        "fuse.ceph-fuse",
-        "fuse.glusterfs",
-    )
+    "ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs ceph lustre gpfs fuse.ceph-fuse fuse.glusterfs".split()
 )
 _NETWORK: Final = frozenset(("nfs", "nfs4"))
 _FORGETFUL: Final = frozenset(("tmpfs", "ramfs", "overlay"))
@@ -38,11 +23,8 @@ _ETAB: Final = "/var/lib/nfs/etab"
 def judge(mount: Mount | None, *, etab: str = _ETAB) -> Iterator[Finding]:
     """Judge a mount. Reads this host's own export table if the NFS server is this host."""
     if mount is None:
-        yield warn(
-            "filesystem",
-            "the kernel does not say what filesystem it is",
-            "mount /proc, and run the doctor again",
-        )
+        fact = "the kernel does not say what filesystem it is"
+        yield warn("filesystem", fact, "mount /proc, and run the doctor again")
         return
     where = f"{mount.kind} at {mount.point}"
     if read_only := "ro" in mount.options:
@@ -50,30 +32,21 @@ def judge(mount: Mount | None, *, etab: str = _ETAB) -> Iterator[Finding]:
     if mount.kind in _NETWORK:
         yield from _judge_nfs(mount, where, etab, sound=not read_only)
     elif mount.kind in _FORGETFUL:
-        what = "what is written to it is gone after a reboot, or with the container"
-        yield warn(
-            "filesystem", f"{where}: {what}", "put queues on a disk, or on a mount that outlives the host"
-        )
+        fact = f"{where}: what is written to it is gone after a reboot, or with the container"
+        yield warn("filesystem", fact, "put queues on a disk, or on a mount that outlives the host")
     elif mount.kind in _PROVEN:
         if not read_only:
             yield ok("filesystem", where)
     elif mount.kind.startswith("fuse"):
         what = "whether its rename is atomic and its fsync reaches a disk depends on the program behind it"
-        yield warn(
-            "filesystem", f"{where}: {what}", "ask its documentation, or use a filesystem of the kernel"
-        )
+        remedy = "ask its documentation, or use a filesystem of the kernel"
+        yield warn("filesystem", f"{where}: {what}", remedy)
     else:
-        yield warn(
-            "filesystem",
-            f"{where} has not been tried",
-            "use NFS with hard mounts, or a local disk",
-        )
+        remedy = "use NFS with hard mounts, or a local disk"
+        yield warn("filesystem", f"{where} has not been tried", remedy)
     if mount.options & _NO_BARRIERS:
-        yield warn(
-            "barriers",
-            f"{where} is mounted without barriers: a power cut can undo an fsync",
-            "mount it with barriers",
-        )
+        fact = f"{where} is mounted without barriers: a power cut can undo an fsync"
+        yield warn("barriers", fact, "mount it with barriers")
 
 
 def _judge_nfs(mount: Mount, where: str, etab: str, *, sound: bool) -> Iterator[Finding]:
@@ -81,18 +54,12 @@ def _judge_nfs(mount: Mount, where: str, etab: str, *, sound: bool) -> Iterator[
     what = f"{where}, version {version}, from {mount.source}"
     if mount.options & {"soft", "softerr"}:
         sound = False
-        yield refuse(
-            "filesystem",
-            f"{what}: it is a soft mount, whose failed requests may be executed all the same",
-            "mount it with the option hard",
-        )
+        fact = f"{what}: it is a soft mount, whose failed requests may be executed all the same"
+        yield refuse("filesystem", fact, "mount it with the option hard")
     if (mount.option("proto") or "").startswith("udp") or "udp" in mount.options:
         sound = False
-        yield refuse(
-            "filesystem",
-            f"{what}: over UDP a request may be executed again after its reply",
-            "mount it with proto=tcp",
-        )
+        fact = f"{what}: over UDP a request may be executed again after its reply"
+        yield refuse("filesystem", fact, "mount it with proto=tcp")
     if sound:
         yield ok("filesystem", f"{what}, hard, over {mount.option('proto') or 'tcp'}")
     yield _judge_export(mount, etab)
@@ -101,19 +68,15 @@ def _judge_nfs(mount: Mount, where: str, etab: str, *, sound: bool) -> Iterator[
 def _judge_export(mount: Mount, etab: str) -> Finding:
     """Judge whether the server keeps what it confirms; this can be seen only if the server is this host."""
     server, _, export = mount.source.rpartition(":")
-    options = (
-        _export_options(export, etab) if _is_this_host(mount.option("addr") or server.strip("[]")) else None
-    )
+    is_here = _is_this_host(mount.option("addr") or server.strip("[]"))
+    options = _export_options(export, etab) if is_here else None
     if options is None:
-        return ok(
-            "export", "unverified: the server's export can't be seen from here; it must say sync, not async"
-        )
+        fact = "unverified: the server's export can't be seen from here; it must say sync, not async"
+        return ok("export", fact)
     if "async" in options:
-        return refuse(
-            "export",
-            f"this host exports {export} async: it confirms what is not on disk yet",
-            "export it with the option sync: `exportfs -o sync …`, and in /etc/exports",
-        )
+        fact = f"this host exports {export} async: it confirms what is not on disk yet"
+        remedy = "export it with the option sync: `exportfs -o sync …`, and in /etc/exports"
+        return refuse("export", fact, remedy)
     return ok("export", f"this host exports {export} sync")
 
 
@@ -128,13 +91,8 @@ def _export_options(export: str, etab: str) -> set[str] | None:
     if not holding:
         return None
     longest = max(holding, key=len)
-    options: set[str] = set()
-    for path, _, clients in lines:
-        if path == longest:
-            options.update(
-                option for group in re.findall(r"\(([^)]*)\)", clients) for option in group.split(",")
-            )
-    return options
+    clients = "".join(clients for path, _, clients in lines if path == longest)
+    return {option for group in re.findall(r"\(([^)]*)\)", clients) for option in group.split(",")}
 
 
 def _is_this_host(address: str) -> bool:

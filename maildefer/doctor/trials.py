@@ -21,6 +21,7 @@ _LOOKS: Final = 10
 _RACE_TIMEOUT_SECONDS: Final = 30.0
 _SLOW_SIGHT_SECONDS: Final = 1.0
 _WORD: Final = 8
+_POSIX_NAMES: Final = "use a filesystem with POSIX names"
 
 
 @contextmanager
@@ -49,20 +50,13 @@ def try_names(folder: Folder) -> Finding:
         _touch(folder, name)
     except OSError as fault:
         if fault.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EPROTO):
-            return refuse(
-                "names",
-                f"a name of 255 bytes with a colon is refused: {fault.strerror}",
-                "use a filesystem with POSIX names",
-            )
+            fact = f"a name of 255 bytes with a colon is refused: {fault.strerror}"
+            return refuse("names", fact, _POSIX_NAMES)
         raise
     listed = folder.names()
     clear_draft(folder, TRIALS)
     if listed != [name]:
-        return refuse(
-            "names",
-            f"a name came back changed: {plain(', '.join(listed))}"[:300],
-            "use a filesystem with POSIX names",
-        )
+        return refuse("names", f"a name came back changed: {plain(', '.join(listed))}"[:300], _POSIX_NAMES)
     return ok("names", "255 bytes, unchanged")
 
 
@@ -87,11 +81,8 @@ def try_race(folder: Folder, rounds: int = RACES) -> Finding:
     listed = folder.names()
     clear_draft(folder, TRIALS)
     if status or not finished:
-        return refuse(
-            "rename",
-            "two processes that rename at once failed, or did not come to an end",
-            "see the kernel's log",
-        )
+        fact = "two processes that rename at once failed, or did not come to an end"
+        return refuse("rename", fact, "see the kernel's log")
     won = [[f"{TRIAL}-d{n}.{side}" in listed for side in (0, 1)] for n in range(rounds)]
     wrong = [n for n in range(rounds) if sum(won[n]) != 1 or f"{TRIAL}-s{n}" in listed]
     both = [n for n in range(rounds) if says[0][n] == says[1][n] == _WON]
@@ -143,11 +134,8 @@ def try_sight(folder: Folder, looks: int = _LOOKS) -> Finding:
     status = os.waitpid(child, 0)[1]
     clear_draft(folder, TRIALS)
     if status or not seen:
-        return refuse(
-            "visibility",
-            "a rename did not show in a fresh listing by another process",
-            "use a filesystem whose listings are fresh",
-        )
+        fact = "a rename did not show in a fresh listing by another process"
+        return refuse("visibility", fact, "use a filesystem whose listings are fresh")
     text = f"a rename shows in another process's listing after {longest * 1000:.1f} ms"
     if longest > _SLOW_SIGHT_SECONDS:
         return warn("visibility", text, "expect messages to wait as long; see the mount's caching options")
@@ -167,22 +155,17 @@ def try_sync(folder: Folder) -> Finding:
     took: list[float] = []
     for number in range(5):
         began = time.monotonic()
-        descriptor = create(folder, f"{TRIAL}-f{number}")
+        descriptor, what = create(folder, f"{TRIAL}-f{number}"), "file"
         try:
             os.write(descriptor, b"x" * 2048)
             os.fsync(descriptor)
-        except OSError as fault:
-            return refuse(
-                "fsync", f"fsync of a file fails: {fault.strerror}", "use a filesystem that can sync"
-            )
-        finally:
-            os.close(descriptor)
-        try:
+            what = "folder"
             os.fsync(folder.descriptor)
         except OSError as fault:
-            return refuse(
-                "fsync", f"fsync of a folder fails: {fault.strerror}", "use a filesystem that can sync"
-            )
+            fact = f"fsync of a {what} fails: {fault.strerror}"
+            return refuse("fsync", fact, "use a filesystem that can sync")
+        finally:
+            os.close(descriptor)
         took.append(time.monotonic() - began)
     clear_draft(folder, TRIALS)
     middle = sorted(took)[len(took) // 2]
