@@ -18,9 +18,8 @@ from benchmarks.product import Pool
 WORKERS = 2
 ROLES = ("supervisor", "keeper", "scout")
 CPU_LIMIT = Limit(bound=1.15, at_most=True)
-FLAT_LIMIT = Limit(
-    bound=1.1, at_most=True
-)  # a tenth: the allocator's own noise, nothing that grows with a backlog
+# A tenth: the allocator's own noise, nothing that grows with a backlog.
+FLAT_LIMIT = Limit(bound=1.1, at_most=True)
 SAMPLE_SECONDS = 0.05
 
 

@@ -15,9 +15,8 @@ from benchmarks.mail_load import Door
 from tests.lifecycle.project import Project
 
 BATCH = 25  # messages pushed with one directory sync
-SENDING = (
-    10  # in a batch of those that send: each is three deliveries more, whose code a fresh worker has to load
-)
+# In a batch of those that send: each is three deliveries more, whose code a fresh worker has to load.
+SENDING = 10
 LATER = ("chaos", 3.0, "normal")  # pushed for so many seconds later
 KINDS = (  # of batches, in turn: recipient, seconds, priority
     ("chaos", None, "normal"),

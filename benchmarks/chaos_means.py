@@ -47,12 +47,10 @@ class MeansFacts:
     answers: Sequence[Answer] = ()
     unanswered: int = 0  # requests without an answer: each may have stored a part of its drafts
     fenced: Mapping[int, float] = field(default_factory=dict)  # by a supervisor's pid: when, as the log says
-    overlapped: Mapping[int, float] = field(
-        default_factory=dict
-    )  # by a worker's pid: when its slots were reclaimed
-    thawed: Mapping[int, Sequence[float]] = field(
-        default_factory=dict
-    )  # by pid: when a frozen process went on
+    # By a worker's pid: when its slots were reclaimed.
+    overlapped: Mapping[int, float] = field(default_factory=dict)
+    # By pid: when a frozen process went on.
+    thawed: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
 
 def judge_means(

@@ -26,9 +26,8 @@ def measure(quick: bool) -> list[Figure]:
         growths = {size: _growth_bytes(base, size) for size in sizes}
     for size, growth in growths.items():
         per_client = growth / _CLIENTS / MB
-        limit = Limit(
-            bound=4, at_most=True
-        )  # the bounded buffer, in both processes, and what Python keeps of it
+        # The bounded buffer, in both processes, and what Python keeps of it.
+        limit = Limit(bound=4, at_most=True)
         figures.append(_figure(f"{_CLIENTS} × {size / MB:g} MB", "RSS a connection", "MB", per_client, limit))
     small, large = (growths[size] for size in sizes)
     case = f"{_CLIENTS} × {sizes[1] / MB:g} MB"

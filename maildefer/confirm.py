@@ -60,9 +60,8 @@ class ConfirmationStorage:
 
     def _key(self, target: str, from_address: str) -> bytes | str:
         key = self.key(target, from_address)
-        is_shelf = isinstance(
-            getattr(self.confirmations, "keyencoding", None), str
-        )  # without importing it, 1 MB
+        # Without importing it, 1 MB.
+        is_shelf = isinstance(getattr(self.confirmations, "keyencoding", None), str)
         return key.decode("ascii") if is_shelf else key
 
     def _written(self) -> None:

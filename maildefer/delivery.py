@@ -23,9 +23,8 @@ from maildefer.message.request import MailRequest, bytes_of, envelope_of
 
 __all__ = ["deliver", "forwarded"]
 
-_pushers: dict[
-    str, Pusher
-] = {}  # one for each Maildir and process, so that its threads share directory syncs
+# One for each Maildir and process, so that its threads share directory syncs.
+_pushers: dict[str, Pusher] = {}
 os.register_at_fork(after_in_child=_pushers.clear)  # see `maildefer.queue`
 journal.report_with(events.emit)
 

@@ -27,11 +27,8 @@ EVENT: Final = "handler.logged"
 FAILED: Final = "handler.failed"
 FAILURES: Final = "maildefer.handler"  # the logger of handlers' exceptions
 _OURS: Final = (FAILURES, "maildefer.handlers", "maildefer.receiver", "routing")
-_WITHOUT: Final = (
-    "rich",
-    "better_exceptions",
-    "greenlet",
-)  # the last for `structlog.threadlocal`, which is deprecated
+# The last for `structlog.threadlocal`, which is deprecated.
+_WITHOUT: Final = ("rich", "better_exceptions", "greenlet")
 _LATER: Final = ("asyncio", "uuid")
 
 Facts = MutableMapping[str, Any]
@@ -190,9 +187,8 @@ class EventHandler(logging.Handler):
                 self.setFormatter(_formatter(self._processors))
             events.write(self.format(record) + "\n")
         except Exception as fault:  # noqa: BLE001  # a line that can't be written must not make a handler fail
-            if not isinstance(
-                fault, sys.modules["structlog"].DropEvent
-            ):  # which a project's processor raises
+            # A project's processor raises it, to drop a line.
+            if not isinstance(fault, sys.modules["structlog"].DropEvent):
                 events.emit("log.unusable", logger=record.name, error=f"{type(fault).__name__}: {fault}")
 
 

@@ -38,9 +38,8 @@ class _Mail(ModuleType):
 
     @property
     def MailResponse(self) -> type[MailResponse]:
-        from maildefer.message.response import (
-            MailResponse,
-        )  # the e-mail package, 4.5 MB: for processes that send
+        # The e-mail package, 4.5 MB: for processes that send.
+        from maildefer.message.response import MailResponse
 
         return MailResponse
 

@@ -32,9 +32,8 @@ def __getattr__(name: str) -> object:
     if name == "smtplib":  # where tests of applications put a stand-in for the network
         return importlib.import_module(name)
     if name == "Relay":
-        importlib.import_module(
-            "maildefer.handling.project.queue_paths"
-        )  # where it finds the project's queue
+        # Where it finds the project's queue.
+        importlib.import_module("maildefer.handling.project.queue_paths")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,9 +19,8 @@ _DEEPEST: Final = 16  # levels of lists and objects; records of maildefer have s
 _LONGEST_NUMBER: Final = 20  # digits and sign of a number of 64 bits
 # O_NONBLOCK: a fifo must not hold the reader.
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NO_FILES: Final = frozenset(
-    (errno.ELOOP, errno.ENXIO, errno.ENODEV)
-)  # of open(2): a link, a socket, a device
+# Of open(2): a link, a socket, a device.
+_NO_FILES: Final = frozenset((errno.ELOOP, errno.ENXIO, errno.ENODEV))
 
 
 class UntrustedRecord(ValueError):

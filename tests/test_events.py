@@ -45,9 +45,8 @@ def sent(tree: ast.AST) -> Iterator[str]:
                 ast.Assign(targets=[ast.Name(name)], value=value)
                 | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
             ) if name in NAMES:
-                yield from filter(
-                    EVENT.fullmatch, told(value)
-                )  # a variable of that name may hold something else
+                # A variable of that name may hold something else.
+                yield from filter(EVENT.fullmatch, told(value))
             case ast.Constant(value=str(text)):
                 yield from READY_MADE.findall(text)
             case ast.Dict(keys=keys, values=values):

@@ -78,17 +78,8 @@ def test_the_tests_of_a_new_project_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", [".", "blog", "blog/tests"])
 def test_the_tests_of_a_new_project_are_run_from_wherever_one_stands(tmp_path: Path, where: str) -> None:
     write_project(tmp_path / "blog")
-    command = (
-        sys.executable,
-        "-P",
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:randomly",
-        "-k",
-        "index",
-    )  # as `pytest` does
+    # As `pytest` does.
+    command = (sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:randomly", "-k", "index")
     assert " passed" in run(*command, *(["blog"] if where == "." else []), cwd=tmp_path / where)
 
 

@@ -232,9 +232,8 @@ class ReceiverService:
                 status_socket.listen_at(socket_path),
                 lambda: {**report(), "reload": self._reloads} if reloads else report(),
             )
-        queue = getattr(
-            self._receiver, "queue_dir", None
-        )  # of a front end and of the sink; others may have none
+        # Of a front end and of the sink; others may have none.
+        queue = getattr(self._receiver, "queue_dir", None)
         self._record = runtime_dir.RuntimeRecord(
             pid=os.getpid(),
             start_time=start_time(os.getpid()) or 0,

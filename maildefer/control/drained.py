@@ -20,11 +20,8 @@ from maildefer.maildir.names import due_of
 
 _LOOK_SECONDS: Final = 0.3
 _UNSEEN_SECONDS: Final = 60.0  # with nothing else left; a fenced queue is joined anew sooner
-_FORWARDED: Final = (
-    signal.SIGTERM,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-)  # a terminal sends INT to the pool as well
+# A terminal sends INT to the pool as well.
+_FORWARDED: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

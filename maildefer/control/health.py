@@ -13,9 +13,8 @@ from maildefer.untrusted import number, objects
 
 Status = Mapping[str, Any]
 _END_OF_TIME: Final = 1 << 34  # what other hosts wrote may be anything
-_GRACE_SECONDS: Final = (
-    5.0  # beyond the TTL: a scout gives a sign of life every two seconds, a keeper every five
-)
+# Beyond the TTL: a scout gives a sign of life every two seconds, a keeper every five.
+_GRACE_SECONDS: Final = 5.0
 _MANY_DEATHS: Final = 5  # in a row, without a minute between them: then they are started ever more slowly
 Judge = Callable[[Status], list[str]]
 

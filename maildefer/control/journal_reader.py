@@ -46,11 +46,8 @@ def read_lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
 
     Raises OSError, and UntrustedRecord for a file that is none of a journal.
     """
-    passed, began, room = (
-        0,
-        at,
-        0,
-    )  # room: what a mapped file has ahead, or a host did not write before it stopped
+    passed, began = 0, at
+    room = 0  # what a mapped file has ahead, or a host did not write before it stopped
     with open(open_plain(path)[0], "rb") as file:
         file.seek(at)
         while line := file.readline(_LONGEST_BYTES):
@@ -81,9 +78,8 @@ def kept_since(queue: Layout) -> float | None:
     found = []
     for name in list_files(queue):
         if name.endswith(".pushed"):
-            with suppress(
-                OSError, UntrustedRecord
-            ):  # deleted meanwhile, or reported when the whole file is read
+            # Deleted meanwhile, or reported when the whole file is read.
+            with suppress(OSError, UntrustedRecord):
                 first = next(
                     (
                         record

@@ -187,9 +187,8 @@ def is_a_clones(pidfile: PidFile) -> bool:
     for layout in map(Layout, pidfile.queues):
         try:
             written_at = os.stat(f"{layout.status}/{pidfile.lease}.json").st_mtime
-            if (
-                written_at > mount_offset(layout).least + _BOOT_SLACK_SECONDS
-            ):  # the mount's time when we were booted
+            # `least` is the mount's time when we were booted.
+            if written_at > mount_offset(layout).least + _BOOT_SLACK_SECONDS:
                 return True
         except OSError:  # no such lease, or no queue: nobody tells
             pass

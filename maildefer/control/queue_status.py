@@ -38,9 +38,8 @@ class ServingHost:
     status: dict[str, Any] = field(default_factory=dict)
     told_seconds: float | None = None  # the status file's age
     gone: bool = False  # its processes were this host's, and have ended
-    silent_seconds: float | None = (
-        None  # None: it beats, as far as is known; for longer than the TTL otherwise
-    )
+    # None: it beats, as far as is known; for longer than the TTL otherwise.
+    silent_seconds: float | None = None
     silent: bool = False  # that, or gone: others will fence it
 
     @property

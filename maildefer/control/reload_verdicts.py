@@ -105,9 +105,8 @@ def _await_process(
         status = _ask(found)
         answer = _reload_answer(status.get("reload"))
         verdict = None if answer is None else _verdict(asked, *answer)
-        if verdict is not None and not status.get(
-            "draining"
-        ):  # else it accepts them, and starts anew with them
+        # One that drains has accepted them, and starts anew with them.
+        if verdict is not None and not status.get("draining"):
             return verdict
         if answer is not None and _up(status) < asked.up_seconds:
             text = "accepted: it has started anew with the new settings"

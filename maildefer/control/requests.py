@@ -41,9 +41,8 @@ class LiveLease:
     facts: dict[str, object] = field(default_factory=dict)  # the lease file: host, boot id, pids
     status: dict[str, object] = field(default_factory=dict)  # the status file; empty if there is none yet
     told_seconds: float | None = None  # how old that is, as far as this host's clock agrees with the mount's
-    beaten_seconds: float | None = (
-        None  # since the last beat, by the mount's time; None where it does not show
-    )
+    # Since the last beat, by the mount's time; None where it does not show.
+    beaten_seconds: float | None = None
 
     @property
     def pool(self) -> tuple[str, ...]:

@@ -121,9 +121,8 @@ class Buried:
     error: str | None = None
     detail: str | None = None
     begun: bool = True  # else the claim was no attempt, and is not counted as one
-    fault: BaseException | None = field(
-        default=None, compare=False, repr=False
-    )  # what the handler has raised
+    # What the handler has raised.
+    fault: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

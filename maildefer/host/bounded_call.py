@@ -117,9 +117,8 @@ def _run(function: Callable[[], object], writer: int) -> None:
         if writer != 3:
             os.dup2(writer, 3)
         os.closerange(4, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 65536)
-        signal.set_wakeup_fd(
-            -1
-        )  # an event loop's, which is closed here: its number may become another file's
+        # An event loop's, which is closed here: its number may become another file's.
+        signal.set_wakeup_fd(-1)
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_DFL)
         data = memoryview(_outcome(function))

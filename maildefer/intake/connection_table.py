@@ -71,9 +71,8 @@ class ConnectionTable:
         self._head = row.number * _HEAD_WORDS
         self._first = self._first_cell(row.number)
         self._free: list[int] = []
-        self.connections = (
-            0  # of this process, which reckons with this figure, and only tells it to the others
-        )
+        # Of this process, which reckons with this figure, and only tells it to the others.
+        self.connections = 0
         self._used = 0
         self._words[self._head] = self._words[self._head + 1] = 0
 

@@ -19,9 +19,8 @@ from maildefer.intake.smtp.lmtp import LmtpSession
 from maildefer.intake.smtp.session import SmtpSession
 
 _HEADER_SECONDS = 10.0
-_MOST_PENDING = (
-    1000  # connections that owe a PROXY header or a handshake, and are not counted with the others yet
-)
+# Connections that owe a PROXY header or a handshake, and are not counted with the others yet.
+_MOST_PENDING = 1000
 
 
 class SessionListener:

@@ -23,9 +23,8 @@ _ENDLESS_BYTES: Final = 1 << 30
 
 Span = tuple[int, int]
 Question = tuple[list[tuple[str, int]], str, float]  # expressions with their flags, an address, seconds
-Answer = (
-    list[list[Span] | None] | str | None
-)  # each expression's groups; what is wrong; None if it takes longer
+# Each expression's groups; what is wrong; None if it takes longer.
+Answer = list[list[Span] | None] | str | None
 
 
 class _TooSlow(Exception):

@@ -55,9 +55,8 @@ async def _serve(options: MonitorOptions) -> None:
 @contextlib.asynccontextmanager
 async def _serving(looks: Looks, options: MonitorOptions) -> AsyncIterator[Callable[[], dict[str, object]]]:
     """Serve, and yield what tells of the connections."""
-    from maildefer.intake.http.service import (
-        HttpService,
-    )  # aiohttp and prometheus_client, not for alerts alone
+    # aiohttp and prometheus_client, not for alerts alone.
+    from maildefer.intake.http.service import HttpService
     from maildefer.monitoring.endpoints import Endpoints
 
     service = HttpService(Endpoints(looks).application(), options)

@@ -132,9 +132,8 @@ def test_an_entry_is_followed_into_a_queue_to_which_it_was_handed_while_the_audi
     other = create_queue(str(tmp_path / "other"))
     journal.begin_journal(other)
     handed = claim(queue, push(queue))
-    os.rename(
-        f"{queue.cur}/{handed.name}", hidden := f"{queue.path}/hidden"
-    )  # in no folder while it is looked for
+    # In no folder while it is looked for.
+    os.rename(f"{queue.cur}/{handed.name}", hidden := f"{queue.path}/hidden")
 
     def meanwhile(seconds: float) -> None:
         if os.path.exists(hidden):

@@ -193,9 +193,8 @@ NOT_SAID = (  # the glossary has what is said instead
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_the_documents_say_it_in_the_words_of_the_field(page: Path) -> None:
-    words = re.findall(
-        r"(?<![\w.-])[a-z]+(?![\w-])", page.read_text().lower()
-    )  # no options, no names of tests
+    # No options, no names of tests.
+    words = re.findall(r"(?<![\w.-])[a-z]+(?![\w-])", page.read_text().lower())
     assert sorted(set(words) & set(NOT_SAID)) == []
 
 

@@ -19,12 +19,8 @@ from tests.support.documents import blocks_of, write_block
 TUTORIAL = Path(__file__).resolve().parent.parent.parent / "docs" / "tutorial.md"
 README = TUTORIAL.parent.parent / "README.md"
 BLOCKS = blocks_of(TUTORIAL)
-LOOKING = (
-    "cat ",
-    "ls ",
-    "maildefer queue list",
-    "maildefer dead list",
-)  # may be given until it shows what it should
+# May be given until it shows what it should.
+LOOKING = ("cat ", "ls ", "maildefer queue list", "maildefer dead list")
 IN_ANOTHER_TERMINAL = "# in the second terminal\n"
 PATIENCE_SECONDS = 60.0
 

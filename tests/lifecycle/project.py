@@ -22,9 +22,8 @@ from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.message.envelope import block
 
 APPLICATION = Path(__file__).parent / "application"
-JOURNAL = (
-    APPLICATION / "workers" / "journal.py"
-)  # by which the handlers of all applications tell what they did
+# By which the handlers of all applications tell what they did.
+JOURNAL = APPLICATION / "workers" / "journal.py"
 BEAT_SECONDS, TTL_SECONDS = 0.6, 6.0
 PATIENCE_SECONDS = 60.0  # for a small machine that has much else to do
 BODY = b"Subject: a test\n\nIt goes in, and it comes out.\n"

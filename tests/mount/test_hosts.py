@@ -10,9 +10,8 @@ from tests.mount.harness import QUEUE, RUN, Crew
 from tests.mount.test_pools import settle_accounts
 
 REFUSED = 78  # EX_CONFIG
-PATIENCE_SECONDS = (
-    8.0  # `status` takes 2 to 3 s: two for the mount, the rest to start; other tests run beside it
-)
+# `status` takes 2 to 3 s: two for the mount, the rest to start; other tests run beside it.
+PATIENCE_SECONDS = 8.0
 
 
 @on("4.2", "3", chosen=("4.2",))

@@ -33,9 +33,8 @@ def disk(kind: str, home: Path, size_bytes: int) -> Iterator[Path]:
     try:
         yield point
     finally:
-        if (
-            subprocess.run(["umount", str(point)]).returncode != 0
-        ):  # somebody who was killed may still be leaving it
+        # Somebody who was killed may still be leaving it.
+        if subprocess.run(["umount", str(point)]).returncode != 0:
             _run("umount", "-l", str(point))
 
 

@@ -36,9 +36,8 @@ class Entry:
 class Cut:
     """A state of the disk: all of the log before `end`, and these pieces (byte on the disk, size, byte in the log)."""
 
-    end: (
-        int  # also the marks from here to the next durable write count: they were set before it was confirmed
-    )
+    # Also the marks from here to the next durable write count: they were set before it was confirmed.
+    end: int
     pieces: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
 
 

@@ -76,9 +76,8 @@ def test_an_address_brings_no_command_along(
     first = b"" if command.startswith(b"MAIL") else b"MAIL FROM:<ann@example.org>\r\n"
     said = attacked.speak(GREETING + first + command + address + b" SMTPUTF8\r\n").split(b"\r\n")
     assert said[-3][:3] in (b"501", b"553", b"555")
-    assert len(said) == len(
-        attacked.speak(GREETING + first + b"NOOP\r\n").split(b"\r\n")
-    )  # one reply, not two
+    # One reply, not two.
+    assert len(said) == len(attacked.speak(GREETING + first + b"NOOP\r\n").split(b"\r\n"))
 
 
 def test_nothing_in_a_message_stands_in_for_its_envelope(attacked: AttackedFrontEnd) -> None:

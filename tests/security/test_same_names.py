@@ -36,14 +36,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and users
 WORKERS, FRONT, MEMBER, GROUP = 61_051, 61_052, 61_053, 61_054  # nobody's
 LEASE: Final = f"{LABEL}-17-abcdef012345"
 VICTIM, EVIL, MORE = b"Subject: victim\n\nx\n", b"Subject: evil\n\nevil\n", b"Subject: more\n\nevil\n"
-TAILS: Final = (
-    ":2,T",
-    ":2,",
-    ":2,S",
-    ":2,RS",
-    ":1,x",
-    ":1,pop-1-2",
-)  # of a name that become one's own fields
+# Of a name that become one's own fields.
+TAILS: Final = (":2,T", ":2,", ":2,S", ":2,RS", ":1,x", ":1,pop-1-2")
 Deal = Callable[[Claim], object]
 
 

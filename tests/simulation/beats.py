@@ -52,9 +52,8 @@ class Beats:
         family, now = request.process.family, self.oracle.world.now
         if family is not None and family.frozen_until > now:
             alone = now - max(family.frozen_since, family.minded_from)
-            if (
-                alone > TTL_SECONDS + Format().beat_seconds + _SLACK
-            ):  # until it has joined, it looks so seldom
+            # Until it has joined, it looks so seldom.
+            if alone > TTL_SECONDS + Format().beat_seconds + _SLACK:
                 self.oracle.fail(
                     "I8", f"claim sent {alone:.2f} s after its supervisor was stopped: {request}"
                 )

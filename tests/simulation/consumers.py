@@ -86,9 +86,8 @@ class SimulatedConsumer(Consumer):
         layout, system = host.layouts[0], process.client.system
         board = Scoreboard(1, SLOTS)
         process.leases = lambda: {layout.path: board.lease(0)}
-        context = self.shared = _context(
-            self, board
-        )  # with `world` and `lose`, what a keeper asks a supervisor
+        # With `world` and `lose`, what a keeper asks a supervisor.
+        context = self.shared = _context(self, board)
         self._layout, self._max_bytes, self._poll_seconds = layout, 1 << 20, 1.0
         standalone: Any = _Standalone(self, context)
         self._keeper = standalone

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 class Conversations:
     oracle: Oracle
     minded: Callable[[], bool] = lambda: True  # whether any keeper looks after tokens
-    held: dict[int, tuple[str, str]] = field(
-        default_factory=dict
-    )  # by pid: conversation, and claim it is for
+    # By pid: conversation, and claim it is for.
+    held: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def begins(self, process: Process, conversation: str, claimed: str) -> None:
         """A handler of that conversation starts; the tokens of all lie in the first queue, under its leases."""

@@ -119,9 +119,8 @@ class SimulatedHost:
         before = memory[:]
         world.scheduler.kill(process)
         self.supervisor.locks.end(process.pid)
-        memory[:] = (
-            before  # `finally` clauses, which a killed process does not have, may have written to the board
-        )
+        # `finally` clauses, which a killed process does not have, may have written to the board.
+        memory[:] = before
 
     def _push_all(self) -> None:
         random, client = self.world.scheduler.random, self.pusher.client

@@ -78,9 +78,8 @@ class Mutant:
     rule: str  # what is broken
     replacements: tuple[Replacement, ...]
     units: str = ""  # the unit tests that catch what only one schedule in hundreds meets
-    passes_over: int = (
-        0  # the first schedules, of which none meets it: so that there is time for one that does
-    )
+    # The first schedules, of which none meets it: so that there is time for one that does.
+    passes_over: int = 0
 
     @contextmanager
     def planted(self) -> Iterator[None]:

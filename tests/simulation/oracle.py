@@ -42,19 +42,16 @@ class Oracle:
     outcomes: dict[str, str] = field(default_factory=dict)  # by claim: what its handler ended in
     died_in: set[str] = field(default_factory=set)  # claims in whose handlers their workers died
     left: dict[str, Process] = field(default_factory=dict)  # by claim: who moved it from cur/
-    unsynced: dict[str, str] = field(
-        default_factory=dict
-    )  # keys whose names are not on the disk: their folders
-    wanted: dict[int, float] = field(
-        default_factory=dict
-    )  # by pid: the mount's time until which its push is to wait
+    # Keys whose names are not on the disk: their folders.
+    unsynced: dict[str, str] = field(default_factory=dict)
+    # By pid: the mount's time until which its push is to wait.
+    wanted: dict[int, float] = field(default_factory=dict)
     planners: set[int] = field(default_factory=set)  # pids of programs that reschedule entries
     records: Records | None = None  # of the loss journal
     claims: int = 0
     reclaimed: int = 0
-    places: dict[str, tuple[str, Layout]] = field(
-        default_factory=dict
-    )  # by path: which folder of which queue
+    # By path: which folder of which queue.
+    places: dict[str, tuple[str, Layout]] = field(default_factory=dict)
     beats: Beats = field(init=False)
     conversations: Conversations = field(init=False)
     transitions: Transitions = field(init=False)

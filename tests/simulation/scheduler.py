@@ -32,9 +32,8 @@ class Process:
     stopping: bool = False  # was told to end
     frozen_since: float = 0.0
     frozen_until: float = 0.0
-    minded_from: float = (
-        0.0  # a supervisor: since when its keeper, frozen itself before, looks after it again
-    )
+    # A supervisor: since when its keeper, frozen itself before, looks after it again.
+    minded_from: float = 0.0
     threads: list[Thread] = field(default_factory=list, repr=False)
 
 

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 _LONGEST_DEFER_SECONDS = 70.0  # an entry that can't be read waits for a minute
-_LONGEST_FAULT_SECONDS = (
-    610.0  # or for ten, if it has waited for limits, and one worker met three faults in a row
-)
+# Or for ten, if it has waited for limits, and one worker met three faults in a row.
+_LONGEST_FAULT_SECONDS = 610.0
 _EARLIEST_SECONDS = 0.5
 _DRIFT_SECONDS = 0.1  # of a host's boot clock, in the time for which it keeps what it has measured
 LATEST_PUSH_SECONDS = 8.0
@@ -43,9 +42,8 @@ class Transitions:
             wanted = float(due or 0)
         if not wanted - _DRIFT_SECONDS <= (due or 0) <= oracle.world.mount_time + _LONGEST_LATER_SECONDS:
             oracle.fail("due", f"{request.process.name} asked for {wanted:.3f}, and pushed {name}")
-        if request.destination.startswith(
-            f"{oracle.layouts[0].path}/"
-        ):  # else a handoff to another filesystem
+        # Else a handoff to another filesystem.
+        if request.destination.startswith(f"{oracle.layouts[0].path}/"):
             oracle.keyed.pushed(key, node.data)
         oracle.histories[key] = History(node.data, request.process, not_before=wanted)
         if node.data.startswith(periodic.DATA) and request.destination.startswith(

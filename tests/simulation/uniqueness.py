@@ -24,9 +24,8 @@ _GOING: Final = ("new", "cur", "later", "later/cur")
 class Uniqueness:
     oracle: Oracle
     unended: dict[str, str] = field(default_factory=dict)  # by hash: the key of the entry
-    ended: dict[str, tuple[float, bool]] = field(
-        default_factory=dict
-    )  # by key: when, and whether evidence is left
+    # By key: when, and whether evidence is left.
+    ended: dict[str, tuple[float, bool]] = field(default_factory=dict)
 
     def moved(self, request: Request) -> None:
         """The server has renamed or unlinked an entry."""

@@ -18,9 +18,8 @@ from tests.support.certificates import CI
 from tests.support.front_end import ROOT, SECONDS, wait_until
 from tests.support.next_server import RealServer, greets
 
-_PROGRAM = (
-    ROOT / ".cache/exim/usr/sbin/exim4"
-)  # unpacked by .ci/setup: Debian has one mail server on a machine
+# Unpacked by .ci/setup: Debian has one mail server on a machine.
+_PROGRAM = ROOT / ".cache/exim/usr/sbin/exim4"
 _NOBODY = 65534
 # Debian's Exim looks up a user of its package; nobody is to have that name, for this one process.
 _START = """\

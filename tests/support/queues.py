@@ -166,9 +166,8 @@ class World:
         real = getattr(SYSTEM, what)
 
         def carry_out(*arguments: Any, **named: Any) -> Any:
-            if (
-                what == "open" and arguments[1] & os.O_PATH
-            ):  # a step on a path, which calls by path take as well
+            # A step on a path, which calls by path take as well.
+            if what == "open" and arguments[1] & os.O_PATH:
                 step = self._carry_out(what, real, arguments, named)
                 self.steps.add(step)
                 self.descriptors.discard(step)  # it is closed on any way
@@ -200,9 +199,8 @@ class World:
                 rule.before()
         fault = next((rule for rule in rules if rule.fault is not None), None)
         if fault is not None and fault.held:
-            late = (
-                (what, request[1], shown, {}) if what == "rename" else request
-            )  # its folders are closed by then
+            # Its folders are closed by then.
+            late = (what, request[1], shown, {}) if what == "rename" else request
             self.held.append((act, late))
         answer = act(*request) if fault is None or fault.done else None
         for rule in rules:

@@ -161,9 +161,8 @@ def _carry_out(asked: SendmailCommand) -> None:
         case "m":
             _take(asked)
         case "s":
-            from maildefer.pool.frontend.smtp_on_stdio import (
-                serve_stdio,  # a process of its own, for who speaks SMTP
-            )
+            # A process of its own, for who speaks SMTP.
+            from maildefer.pool.frontend.smtp_on_stdio import serve_stdio
 
             raise typer.Exit(serve_stdio(_queue(asked)))
         case "p":

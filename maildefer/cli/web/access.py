@@ -46,9 +46,8 @@ class Guard:
         self._token = token
         self._names = {"localhost", *(name.lower() for name in names)}
         self._cookie = cookie
-        self._session = secrets.token_urlsafe(
-            32
-        )  # not the token, so that nothing that reads cookies learns it
+        # Not the token, so that nothing that reads cookies learns it.
+        self._session = secrets.token_urlsafe(32)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -37,9 +37,8 @@ class Limit:
     key: Key = None
     label: str = ""  # tells it from other limits of its function
     closes: bool = False  # none at all, while what `label` or the key's value names is down; `count` is 0
-    choose: Callable[[Any], Sequence[LimitUse]] | None = (
-        None  # gives the limits of each message, in place of this one
-    )
+    # Gives the limits of each message, in place of this one.
+    choose: Callable[[Any], Sequence[LimitUse]] | None = None
 
     def __str__(self) -> str:
         if self.choose is not None:

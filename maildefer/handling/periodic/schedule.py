@@ -39,9 +39,8 @@ class Schedule:
 
     def check(self, now: int) -> None:
         """Raise ValueError for a line that is none or never comes, and for an unknown zone."""
-        if (
-            not self.every_seconds and len(self.cron.split()) != 5
-        ):  # the library takes seconds too, and treats these lines otherwise
+        # The library takes seconds too, and treats these lines otherwise.
+        if not self.every_seconds and len(self.cron.split()) != 5:
             raise ValueError(
                 f"cron={self.cron!r}: give five fields, such as '15 3 * * *'; every='10s' is for seconds"
             )

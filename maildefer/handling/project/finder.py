@@ -45,9 +45,8 @@ def settings_module() -> tuple[str, str]:
             return name, variable
     folder = project()
     if here := [name for name in _names() if _settings_in(folder, name)]:
-        ours = max(
-            here, key=lambda name: _assigns_our_settings(_file_in(folder, name) or "")
-        )  # the first of equals
+        # The first of equals.
+        ours = max(here, key=lambda name: _assigns_our_settings(_file_in(folder, name) or ""))
         return ours, "the settings module"
     for package in PACKAGES:
         if _is_imported(f"{package}.settings"):

@@ -108,9 +108,8 @@ def _may_claim(settings: ModuleType) -> bool:
 
 
 def _use_templates(settings: ModuleType, config: object) -> None:
-    from maildefer.message import (
-        templates,
-    )  # brings the e-mail package, which an application without them can spare
+    # Brings the e-mail package, which an application without them can spare.
+    from maildefer.message import templates
 
     folder, below = (
         (config.get("dir"), config.get("module", "")) if isinstance(config, Mapping) else (None, "")

@@ -10,9 +10,8 @@ from types import ModuleType, TracebackType
 from maildefer.errors import ConfigurationError, MaildeferError, ModuleUnusable
 from maildefer.handling.project.finder import PROJECT, project
 
-_PACKAGE = (
-    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-)  # lines of maildefer are not user code
+# Lines of maildefer are not user code.
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
 
 def import_user_module(name: str, *, listed_in: str) -> ModuleType:

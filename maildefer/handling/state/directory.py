@@ -86,9 +86,8 @@ class DirectoryStorage(EntryStorage):
         else:
             previous = record.previous if record.entry == entry else record.state
         self._write(_Record(key=key, sender=sender, state=state, previous=previous, entry=entry))
-        if (
-            entry not in self._moved and len(self._moved) >= _MOST_ENTRIES
-        ):  # of callers that never call `end_attempt`
+        # The oldest is of a caller that never called `end_attempt`.
+        if entry not in self._moved and len(self._moved) >= _MOST_ENTRIES:
             self._moved.pop(next(iter(self._moved)), None)
         self._moved.setdefault(entry, {})[_digest(key, sender)] = state
 

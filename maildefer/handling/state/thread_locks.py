@@ -17,9 +17,8 @@ class ThreadLocks:
 
     def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
         self._wait_seconds = wait_seconds
-        self._waiting: dict[
-            str, list[object]
-        ] = {}  # the thread that has the conversation, then those that wait
+        # The thread that has the conversation, then those that wait.
+        self._waiting: dict[str, list[object]] = {}
         self._released = threading.Condition()
 
     def take_token(self, conversation: str) -> bool:

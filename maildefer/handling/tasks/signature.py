@@ -29,9 +29,8 @@ def ensure_secret(queue: str) -> bytes:
         draft = f"{path}.{SYSTEM.token(6)}"
         durable.write_new(draft, os.urandom(_BYTES), rights=rights_in(queue), system=system)
         try:
-            os.link(
-                draft, path
-            )  # the second of two processes uses the first one's; a rename would replace it
+            # The second of two processes uses the first one's, which a rename would replace.
+            os.link(draft, path)
         except FileExistsError:
             pass
         finally:

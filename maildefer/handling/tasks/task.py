@@ -41,9 +41,8 @@ R = TypeVar("R")
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_OPTIONS: Final = frozenset(
-    ("after", "at", "unique", "priority", "now")
-)  # of `defer`, beside the function's arguments
+# Of `defer`, beside the function's arguments.
+_OPTIONS: Final = frozenset(("after", "at", "unique", "priority", "now"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,9 +232,8 @@ class Task(Generic[P, R]):
             self._signature.bind(*arguments, **named)
         except TypeError as fault:
             raise ArgumentsRefused(f"{self.name}: {fault}: call it as it is defined") from fault
-        return Call(
-            task=self.name, args=list(arguments), kwargs=named
-        )  # what has a name keeps it: see `bound`
+        # What has a name keeps it: see `bound`.
+        return Call(task=self.name, args=list(arguments), kwargs=named)
 
     def _settings(self) -> ModuleType | None:
         """The loaded settings; else those of the function's project, or of the project of the working directory."""

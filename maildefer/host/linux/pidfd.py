@@ -25,9 +25,7 @@ class PidfdProcess:
             self._descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
             raise
-        except (
-            OSError
-        ):  # before Linux 5.3, or forbidden in a container: look at /proc before each signal instead
+        except OSError:  # before Linux 5.3, or forbidden in a container: each signal looks at /proc instead
             self._descriptor = -1
         if not is_alive(pid, start_time):  # only now: before the open, the pid could still have changed hands
             self.close()

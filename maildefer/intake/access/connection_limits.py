@@ -101,9 +101,8 @@ class OpenConnections:
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.draining = False
-        self._addresses: dict[
-            OpenConnection, str
-        ] = {}  # with which each was let in: a later one may be a proxy's word
+        # With which each was let in: a later one may be a proxy's word.
+        self._addresses: dict[OpenConnection, str] = {}
         self._empty = asyncio.Event()
 
     def enter(self, connection: OpenConnection, address: str) -> LimitReached | None:

@@ -26,8 +26,7 @@ class AccessLogHandler(logging.Handler):
 
 def logger() -> logging.Logger:
     """The logger for aiohttp's server; no other handlers see its records."""
-    server = logging.Logger(
-        "maildefer.intake.http"
-    )  # outside the hierarchy, so that no configuration reaches it
+    # Outside the hierarchy, so that no configuration reaches it.
+    server = logging.Logger("maildefer.intake.http")
     server.addHandler(AccessLogHandler())
     return server

@@ -170,9 +170,8 @@ class WriterClient:
             if (span := self._spans.pop(answer.number, None)) is not None:
                 self._blocks.release_block(span)
             future = self._pending.pop(answer.number, None)
-            if (
-                future is not None and not future.done()
-            ):  # else its client has left, and it is stored all the same
+            # If it is done, its client has left, and it is stored all the same.
+            if future is not None and not future.done():
                 future.set_result(answer)
         if batch != _NO_BATCH:
             queue = self._batches.pop(batch)

@@ -20,9 +20,8 @@ class DraftStore:
     def __init__(self, pusher: Pusher, envelope_block: EnvelopeBlock) -> None:
         self._pusher = pusher
         self._envelope_block = envelope_block  # for a stem, a message and a recipient
-        self._drafts: dict[
-            int, tuple[Draft, int, int | None]
-        ] = {}  # where the message begins, when it is due
+        # Where the message begins, when it is due.
+        self._drafts: dict[int, tuple[Draft, int, int | None]] = {}
 
     def add_part(self, message: Message) -> None:
         """Append a part; the first one makes the draft, for the first recipient. Raises what a push raises."""

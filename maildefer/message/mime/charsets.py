@@ -36,9 +36,8 @@ def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: s
     if isinstance(data, str):
         return data
     guessed = detected(_beginning(data)) if _DENSE(data) else None
-    first = (
-        (guessed, "utf-8") if b"\x1b" in data else ("utf-8", guessed)
-    )  # ISO-2022 has seven bits, and so is UTF-8 as well
+    # ISO-2022 has seven bits, and so is UTF-8 as well.
+    first = (guessed, "utf-8") if b"\x1b" in data else ("utf-8", guessed)
     for charset in (*first, "cp1252", "latin-1"):
         text = None if charset is None else _fitting(data, charset)
         if text is not None:

@@ -25,9 +25,8 @@ def encode_body(
         body = "" if is_text(ctype) else b""
     if not is_text(ctype):
         data = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body
-        if ctype.startswith(("multipart/", "message/")) and _is_plain(
-            data
-        ):  # RFC 2046, section 5: not encoded
+        # RFC 2046, section 5: not encoded.
+        if ctype.startswith(("multipart/", "message/")) and _is_plain(data):
             return data.decode("ascii"), None, params
         return _transferred(data, kept or "base64"), kept or "base64", params
     if isinstance(body, bytes):

@@ -458,9 +458,8 @@ def test_an_async_handler_is_surrounded_until_it_has_ended_whatever_hides_it(hid
         try:
             yield
         finally:
-            if (
-                not hides
-            ):  # what hides a coroutine is called in one context, which the coroutine has a copy of
+            # What hides a coroutine is called in one context, which the coroutine has a copy of.
+            if not hides:
                 current.reset(token)
 
     async def slow(message: Any, **captures: Any) -> None:

@@ -156,9 +156,8 @@ def test_a_call_that_an_earlier_version_signed_is_refused_and_its_reason_says_so
 def test_a_call_that_comes_to_another_task_is_a_dead_letter(project: Layout, deferred: Path) -> None:
     task(repair)
     data = deferred.read_bytes()
-    deferred.write_bytes(
-        data.replace(b"call.rebuild@", b"call.repair@", 1)
-    )  # in the block, which nobody signs
+    # In the block, which nobody signs.
+    deferred.write_bytes(data.replace(b"call.rebuild@", b"call.repair@", 1))
     assert f"a call of {__name__}.rebuild that came to {__name__}.repair" in refused(project)
 
 

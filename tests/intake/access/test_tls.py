@@ -243,8 +243,7 @@ sys.exit(main())
     wait_until(lambda: (tmp_path / "writers").exists())
     writers = (tmp_path / "writers").read_text().split()
     uvloops = "uvloop" in ours  # does not come without it
-    assert {"ssl", "_ssl"} & set(ours) <= (
-        {"ssl", "_ssl"} if uvloops else {"ssl"}
-    )  # where None stands for it
+    # Where None stands for it.
+    assert {"ssl", "_ssl"} & set(ours) <= ({"ssl", "_ssl"} if uvloops else {"ssl"})
     assert not {"ssl", "_ssl", "asyncio", "hashlib", "email"} & set(writers)
     assert not {"aiosmtpd", "hashlib"} & set(ours)

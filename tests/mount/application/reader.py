@@ -14,9 +14,8 @@ for _ in range(int(sys.argv[1])):
     box = mailbox.Maildir(QUEUE, create=False)
     for folder in (box, box.get_folder("later"), box.get_folder("dead")):
         for key in folder.keys():  # noqa: SIM118  # not a dictionary
-            with contextlib.suppress(
-                KeyError, FileNotFoundError, OSError
-            ):  # it was claimed or settled meanwhile
+            # It was claimed or settled meanwhile.
+            with contextlib.suppress(KeyError, FileNotFoundError, OSError):
                 seen += "Subject" in folder.get_message(key)
     for name in os.listdir(f"{QUEUE}/new")[-1:]:
         if moved < MOST_MOVED:
