@@ -21,11 +21,8 @@ def line(text: str) -> None:
     try:
         print(text)
     except UnicodeEncodeError:
-        print(
-            text.encode(sys.stdout.encoding or "ascii", "backslashreplace").decode(
-                sys.stdout.encoding or "ascii"
-            )
-        )
+        encoding = sys.stdout.encoding or "ascii"
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def record(facts: dict[str, object]) -> None:

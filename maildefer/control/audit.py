@@ -220,13 +220,12 @@ def _suspect(
     each: OpenKey, ledger: KeyLedger, strangers: dict[str, str], blind: dict[str, list[str]]
 ) -> Suspect:
     why = _explained(each, ledger, strangers, blind)
-    last = "accepted" if each.moved_to is None else f"moved to {each.moved_to}"
     return Suspect(
         key=each.key,
         queue=each.queue.path,
         verdict="unproven" if why else "lost",
         pushed_at=each.pushed_at,
-        last=last,
+        last="accepted" if each.moved_to is None else f"moved to {each.moved_to}",
         why=why or "it has no end in the journal and is in no folder",
     )
 

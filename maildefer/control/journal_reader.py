@@ -80,14 +80,8 @@ def kept_since(queue: Layout) -> float | None:
         if name.endswith(".pushed"):
             # Deleted meanwhile, or reported when the whole file is read.
             with suppress(OSError, UntrustedRecord):
-                first = next(
-                    (
-                        record
-                        for line, _ in read_lines(f"{queue.journal}/{name}")
-                        if (record := parse_record(line))
-                    ),
-                    None,
-                )
+                lines = read_lines(f"{queue.journal}/{name}")
+                first = next((record for line, _ in lines if (record := parse_record(line))), None)
                 if first is not None and first.verb == "begin":
                     found.append(beginning_of(first))
     return min(found, default=None)

@@ -262,12 +262,8 @@ class KeyLedger:
 
     def _reopen(self, queue: int, key: bytes, when: float) -> None:
         if not self._run("DELETE FROM early WHERE key = ?", key).rowcount:
-            self._run(
-                "INSERT OR IGNORE INTO open (key, pushed_at, queue, kept) VALUES (?, ?, ?, 1)",
-                key,
-                when,
-                queue,
-            )
+            columns = "key, pushed_at, queue, kept"
+            self._run(f"INSERT OR IGNORE INTO open ({columns}) VALUES (?, ?, ?, 1)", key, when, queue)
 
     def _note_boot(self, name: str, when: float) -> None:
         _, host, boot, *_ = name.split(".")

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from maildefer.control import pidfile_proof
 from maildefer.control.health import Judge
-from maildefer.control.requests import LiveLease, Verb, read_leases
+from maildefer.control.requests import Verb
 from maildefer.errors import MaildeferError, NotRunning, PidFileUnusable
 from maildefer.host import pidfile as pidfiles
 from maildefer.host import runtime_dir, status_socket
@@ -68,11 +68,11 @@ def find_processes(directory: str, host: HostIdentity | None = None) -> list[Pid
     """
     host = host or this_host()
     directory = os.path.abspath(directory)
+    records = runtime_dir.records(host)
     found = {
-        record.pidfile: _by_record(record, host)
-        for record in runtime_dir.records(host)
-        if os.path.dirname(record.pidfile) == directory
+        one.pidfile: _by_record(one, host) for one in records if os.path.dirname(one.pidfile) == directory
     }
+    listed: dict[str, PidFile | str] | TimedOut = {}
     try:
         listed = bounded(lambda: _read_directory(directory))
     except FileNotFoundError:
@@ -80,15 +80,12 @@ def find_processes(directory: str, host: HostIdentity | None = None) -> list[Pid
             raise NotRunning(
                 f"there is no directory {directory}: give the one that holds the pid files"
             ) from None
-        listed = {}
     except OSError as fault:
-        found[directory] = PidFileStatus(
-            path=directory, verdict="no-answer", problem=fault.strerror or str(fault)
-        )
-        listed = {}
+        problem = fault.strerror or str(fault)
+        found[directory] = PidFileStatus(path=directory, verdict="no-answer", problem=problem)
     if isinstance(listed, TimedOut):
         found[directory] = _no_answer(directory, listed)
-        listed = {}
+        return [found[path] for path in sorted(found)]
     for path, content in listed.items():
         if path not in found:
             found[path] = _by_content(path, content, host)
@@ -227,35 +224,26 @@ def problems_of(answer: object, judge: Judge) -> list[str]:
     return [answer.problem] if answer.status is None else judge(answer.status)
 
 
-def local_status(host: HostIdentity | None = None, seconds: float = 2.0) -> list[LocalStatus]:
-    """Ask the processes of this host for their status, one after the other, without touching a mount."""
-    return [ask_process(record, seconds) for record in runtime_dir.records(host)]
+def remove_pidfile(found: PidFileStatus) -> str:
+    """Remove the pid file, in bounded time, if it still means that process; says what went wrong, if anything did."""
+    try:
+        removed = bounded(lambda: pidfiles.remove(found.path, found.process))
+    except (OSError, MaildeferError) as fault:
+        return str(fault)
+    return "the filesystem does not answer" if isinstance(removed, TimedOut) else ""
 
 
-def mount_status(queue_path: str, seconds: float = 2.0) -> list[LiveLease] | TimedOut:
-    """Read all hosts' leases and status files in a queue. Raises QueueMissing, and StorageFault's kinds."""
-    return bounded(lambda: read_leases(queue_path), seconds)
-
-
-def as_pidfile(record: RuntimeRecord, host: HostIdentity) -> PidFile:
-    """The contents of a recorded process's pid file, as its keeper writes them."""
-    return PidFile(
-        pid=record.pid,
+def _by_record(record: RuntimeRecord, host: HostIdentity) -> PidFileStatus:
+    pidfile = pidfiles.for_process(
+        record.pid,
+        host,
         start_time=record.start_time,
-        host=host.label,
-        boot_id=host.boot_id,
-        pid_namespace=host.pid_namespace,
         kind=record.kind,
         lease=next(iter(record.leases.values()), None),
         queues=record.queues,
         started=record.started,
     )
-
-
-def _by_record(record: RuntimeRecord, host: HostIdentity) -> PidFileStatus:
-    return PidFileStatus(
-        path=record.pidfile, verdict="running", pidfile=as_pidfile(record, host), record=record
-    )
+    return PidFileStatus(path=record.pidfile, verdict="running", pidfile=pidfile, record=record)
 
 
 def _by_content(path: str, content: PidFile | str, host: HostIdentity) -> PidFileStatus:

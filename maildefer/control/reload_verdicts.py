@@ -42,6 +42,9 @@ class ReloadRequest:
     up_seconds: float = 0.0
     then: str = ": its workers are replaced one at a time"
 
+    def verdict(self, outcome: Outcome, text: str) -> ReloadVerdict:
+        return ReloadVerdict(subject=self.subject, outcome=outcome, text=text)
+
 
 def reload_here(found: Iterable[PidFileStatus], seconds: float = SECONDS) -> Iterator[ReloadVerdict]:
     """Signal all of these processes, then yield the answer of each. Raises NotRunning, MaildeferError."""
@@ -73,11 +76,9 @@ def reload_there(queue: str, names: Iterable[str], seconds: float = SECONDS) -> 
             if (verdict := _verdict_of_lease(states.get(name), asked)) is not None:
                 del waiting[name]
                 yield verdict
-    for name in waiting:
+    for name, asked in waiting.items():
         why = "no answer through the mount" if name in states else "it is not seen any more"
-        yield ReloadVerdict(
-            subject=name, outcome="unknown", text=f"{why} within {seconds:g} s; the request stands"
-        )
+        yield asked.verdict("unknown", f"{why} within {seconds:g} s; the request stands")
 
 
 def _before(found: PidFileStatus) -> ReloadRequest:
@@ -99,8 +100,7 @@ def _await_process(
     found: PidFileStatus, asked: ReloadRequest, deadline: float, seconds: float
 ) -> ReloadVerdict:
     if asked.answered is None:
-        text = "was signalled, and does not tell how it went: see its log"
-        return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
+        return asked.verdict("unknown", "was signalled, and does not tell how it went: see its log")
     while time.monotonic() < deadline:
         status = _ask(found)
         answer = _reload_answer(status.get("reload"))
@@ -109,20 +109,18 @@ def _await_process(
         if verdict is not None and not status.get("draining"):
             return verdict
         if answer is not None and _up(status) < asked.up_seconds:
-            text = "accepted: it has started anew with the new settings"
-            return ReloadVerdict(subject=asked.subject, outcome="accepted", text=text)
+            return asked.verdict("accepted", "accepted: it has started anew with the new settings")
         if status.get("draining") and verdict is None:
-            text = "not answered: it is about to end, or to start anew"
-            return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
+            return asked.verdict("unknown", "not answered: it is about to end, or to start anew")
         time.sleep(_POLL_SECONDS)
     text = f"no answer within {seconds:g} s: `maildefer status` and its log show how it goes"
-    return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
+    return asked.verdict("unknown", text)
 
 
 def _verdict_of_lease(state: LiveLease | None, asked: ReloadRequest) -> ReloadVerdict | None:
     if state is None:
         text = "its lease is gone: it has ended, or starts anew with other settings"
-        return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
+        return asked.verdict("unknown", text)
     answer = _reload_answer(state.status.get("reload"))
     return None if answer is None else _verdict(asked, *answer)
 
@@ -131,9 +129,8 @@ def _verdict(asked: ReloadRequest, answered: int, refused: str | None) -> Reload
     if asked.answered is None or answered <= asked.answered:
         return None
     if refused is None:
-        return ReloadVerdict(subject=asked.subject, outcome="accepted", text=f"accepted{asked.then}")
-    text = f"refused, and what it had loaded goes on: {refused}"
-    return ReloadVerdict(subject=asked.subject, outcome="refused", text=text)
+        return asked.verdict("accepted", f"accepted{asked.then}")
+    return asked.verdict("refused", f"refused, and what it had loaded goes on: {refused}")
 
 
 def _reload_answer(facts: object) -> tuple[int, str | None] | None:

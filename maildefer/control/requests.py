@@ -28,7 +28,6 @@ Verb = Literal["stop", "pause", "resume", "reload"]
 
 _AS_ONE_SECONDS: Final = 0.5  # what sets both times of a file sets them so close to one another
 _SUPERVISOR: Final = ("host", "boot_id", "pid_namespace", "pid", "start_time")
-VERBS: Final[tuple[Verb, ...]] = ("stop", "pause", "resume", "reload")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +58,18 @@ def file_request(queue_path: str, lease: str, verb: Verb) -> str:
     """
     layout = Layout(queue_path)
     host = this_host()
-    text = json.dumps(
-        {"verb": verb, "lease": lease, "from": host.label, "pid": os.getpid(), "time": time.time()}
-    )
+    facts = {"verb": verb, "lease": lease, "from": host.label, "pid": os.getpid(), "time": time.time()}
     draft = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token(8)}"
     path = f"{layout.requests}/{lease}.{verb}"
     try:
         rights, system = rights_in(layout.path), confined_to(layout.path)
-        durable.replace_file(path, text.encode() + b"\n", draft, durably=False, rights=rights, system=system)
+        data = json.dumps(facts).encode() + b"\n"
+        durable.replace_file(path, data, draft, durably=False, rights=rights, system=system)
     except FileNotFoundError as fault:
         raise QueueMissing(layout.path) from fault
     except OSError as fault:
         raise_named(path, fault)
     return path
-
-
-def file_requests(queue_path: str, verb: Verb) -> list[str]:
-    """File a request for each live lease of the queue; returns the leases. Raises as `file_request` does."""
-    names = live_names(queue_path)
-    for name in names:
-        file_request(queue_path, name, verb)
-    return sorted(names)
 
 
 def withdraw_request(queue_path: str, lease: str, verb: Verb) -> None:

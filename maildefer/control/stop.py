@@ -12,12 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from maildefer.control.local_processes import PidFileStatus
+from maildefer.control.local_processes import PidFileStatus, remove_pidfile
 from maildefer.control.stop_requests import StopRequests
 from maildefer.control.stop_steps import StopStep
-from maildefer.errors import MaildeferError
-from maildefer.host import pidfile as pidfiles
-from maildefer.host.bounded_call import TimedOut, bounded
 from maildefer.host.linux.pidfd import PidfdProcess, wait_any
 
 _GLANCE_SECONDS: Final = 0.2
@@ -84,9 +81,8 @@ def _signal(item: PidFileStatus, local: list[_Local]) -> Iterator[StopStep]:
     except ProcessLookupError:
         yield _tidy(item)
     except PermissionError:
-        yield StopStep.of(
-            item, "refused", f"process {pid} belongs to another user: stop it as that one, or as root"
-        )
+        text = f"process {pid} belongs to another user: stop it as that one, or as root"
+        yield StopStep.of(item, "refused", text)
     else:
         local.append(_Local(item, process))
         yield StopStep.of(item, "signalled", f"process {pid} was sent TERM")
@@ -99,21 +95,10 @@ def _tidy(item: PidFileStatus) -> StopStep:
         # Perhaps another host's: it does not say.
         text = f"names process {process.pid}, which this host does not have, and no host: remove it yourself"
         return StopStep.of(item, "unverified", text)
-    removed = _remove(item)
-    if isinstance(removed, str):
-        return StopStep.of(
-            item, "refused", f"process {process.pid} has ended, but its pid file is still there: {removed}"
-        )
+    if problem := remove_pidfile(item):
+        text = f"process {process.pid} has ended, but its pid file is still there: {problem}"
+        return StopStep.of(item, "refused", text)
     return StopStep.of(item, "removed", f"process {process.pid} had ended already; its pid file was removed")
-
-
-def _remove(item: PidFileStatus) -> str | None:
-    """Remove the pid file if it still means that process; says what went wrong."""
-    try:
-        removed = bounded(lambda: pidfiles.remove(item.path, item.process))
-    except (OSError, MaildeferError) as fault:
-        return str(fault)
-    return "the filesystem does not answer" if isinstance(removed, TimedOut) else None
 
 
 def _await_local(local: list[_Local], seconds: float) -> Iterator[StopStep]:
@@ -125,7 +110,7 @@ def _await_local(local: list[_Local], seconds: float) -> Iterator[StopStep]:
         local.remove(waiting)
         waiting.process.close()
         # Its keeper removes it as a rule. If not, and the mount hangs, a stale file does no harm.
-        _remove(waiting.found)
+        remove_pidfile(waiting.found)
         yield StopStep.of(waiting.found, "stopped", f"process {waiting.found.process.pid} has ended")
 
 
@@ -148,15 +133,13 @@ def _give_up(local: list[_Local], kill: bool, waited: float) -> Iterator[StopSte
                 waiting.process.send(signal.SIGKILL)
             except ProcessLookupError:  # just in time
                 continue
-            yield StopStep.of(
-                waiting.found, "killed", f"process {pid} would not stop within {waited:g} s and was killed"
-            )
+            text = f"process {pid} would not stop within {waited:g} s and was killed"
+            yield StopStep.of(waiting.found, "killed", text)
         yield from _await_all(local, _AFTER_KILL_SECONDS)
     for waiting in local:
         waiting.process.close()
-        hint = (
-            "not even by KILL: it hangs in the kernel" if kill else f"within {waited:g} s: --force kills it"
-        )
-        yield StopStep.of(
-            waiting.found, "would-not-stop", f"process {waiting.process.pid} would not stop {hint}"
-        )
+        hint = "not even by KILL: it hangs in the kernel"
+        if not kill:
+            hint = f"within {waited:g} s: --force kills it"
+        text = f"process {waiting.process.pid} would not stop {hint}"
+        yield StopStep.of(waiting.found, "would-not-stop", text)

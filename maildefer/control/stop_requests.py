@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from maildefer.control.local_processes import PidFileStatus
+from maildefer.control.local_processes import PidFileStatus, remove_pidfile
 from maildefer.control.pidfile_proof import is_trusted
 from maildefer.control.requests import file_request, live_names, withdraw_request
 from maildefer.control.stop_steps import StopStep
@@ -124,7 +124,7 @@ class StopRequests:
         elif time.monotonic() - asked.gone_since > 2 * view.beat_seconds + _SLACK_SECONDS:
             # Two beats without joining anew: it has left, or died and was fenced.
             self._end(asked)
-            _remove(found)
+            remove_pidfile(found)  # or not: a stale file does no harm
             text = (
                 f"{asked.whose} holds no lease for process {process.pid} any more; its pid file was removed"
             )
@@ -203,10 +203,3 @@ def _withdraw(process: PidFile, lease: str) -> None:
             bounded(partial(withdraw_request, queue, lease, "stop"))
         except (OSError, MaildeferError):  # a request nobody reads any more: untidy, nothing worse
             pass
-
-
-def _remove(found: PidFileStatus) -> None:
-    try:
-        bounded(partial(pidfiles.remove, found.path, found.process))
-    except (OSError, MaildeferError):  # a stale file does no harm
-        pass

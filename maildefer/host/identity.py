@@ -46,20 +46,15 @@ def this_host() -> HostIdentity:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:  # no /proc, or a kernel without namespaces: then there is only one
         namespace = ""
-    booted = _line("/proc/sys/kernel/random/boot_id")
-    chosen = os.environ.get(HOST_ID_VARIABLE, "")
-    if chosen:
-        return HostIdentity(
-            label=label(chosen, chosen), boot_id=f"id:{chosen}:{booted}", pid_namespace=namespace
-        )
-    name = os.uname().nodename
-    # Not the boot id: the label, and the pid files and logs named for it, should outlive a reboot. The namespace
-    # tells containers of one host apart.
-    return HostIdentity(
-        label=label(name, f"{name}\n{_line('/etc/machine-id')}\n{namespace}"),
-        boot_id=booted,
-        pid_namespace=namespace,
-    )
+    boot_id = _line("/proc/sys/kernel/random/boot_id")
+    if chosen := os.environ.get(HOST_ID_VARIABLE, ""):
+        name, boot_id = label(chosen, chosen), f"id:{chosen}:{boot_id}"
+    else:
+        node = os.uname().nodename
+        # Not the boot id: the label, and the pid files and logs named for it, should outlive a reboot. The namespace
+        # tells containers of one host apart.
+        name = label(node, f"{node}\n{_line('/etc/machine-id')}\n{namespace}")
+    return HostIdentity(label=name, boot_id=boot_id, pid_namespace=namespace)
 
 
 def label(name: str, identity: str) -> str:

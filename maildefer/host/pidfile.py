@@ -10,11 +10,13 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Final, Literal, TypeGuard, assert_never
 
 from maildefer.errors import NotRunning, PidFileUnusable
-from maildefer.host.identity import HostIdentity, is_alive, pid_exists, start_time
+from maildefer.host import identity
+from maildefer.host.identity import HostIdentity, is_alive, pid_exists
 from maildefer.maildir import durable
 from maildefer.maildir.rights.modes import Rights
 from maildefer.maildir.system import token
@@ -51,13 +53,7 @@ class PidFile:
 
     def same_process(self, other: PidFile) -> bool:
         """Whether both mean one and the same process, whatever has become of its lease."""
-        return (self.pid, self.start_time, self.host, self.boot_id, self.pid_namespace) == (
-            other.pid,
-            other.start_time,
-            other.host,
-            other.boot_id,
-            other.pid_namespace,
-        )
+        return _process_of(self) == _process_of(other)
 
 
 def for_process(
@@ -65,6 +61,7 @@ def for_process(
     host: HostIdentity,
     *,
     kind: str,
+    start_time: int | None = None,
     lease: str | None = None,
     queues: tuple[str, ...] = (),
     started: float = 0.0,
@@ -72,7 +69,7 @@ def for_process(
     """What to write for a live process of this host. Queue paths are made absolute by the caller."""
     return PidFile(
         pid=pid,
-        start_time=start_time(pid) or 0,
+        start_time=start_time or identity.start_time(pid) or 0,
         host=host.label,
         boot_id=host.boot_id,
         pid_namespace=host.pid_namespace,
@@ -176,17 +173,8 @@ def remove(path: str, pidfile: PidFile) -> bool:
     return True
 
 
-_FIELDS: Final = (
-    "pid",
-    "start_time",
-    "host",
-    "boot_id",
-    "pid_namespace",
-    "kind",
-    "lease",
-    "queues",
-    "started",
-)
+_FIELDS: Final = [one.name for one in fields(PidFile) if one.compare]
+_process_of: Final = attrgetter("pid", "start_time", "host", "boot_id", "pid_namespace")
 
 
 def _ours(pid: int, facts: dict[str, object]) -> PidFile:

@@ -13,7 +13,7 @@ from maildefer.control.requests import Verb
 from maildefer.errors import MaildeferError, NotRunning
 from maildefer.host import pidfile, runtime_dir
 from maildefer.host import status_socket as statussocket
-from maildefer.host.bounded_call import TimedOut, bounded
+from maildefer.host.bounded_call import bounded
 from maildefer.host.identity import start_time, this_host
 from maildefer.host.runtime_dir import RuntimeRecord
 from maildefer.maildir.layout import create_queue
@@ -161,19 +161,9 @@ def test_the_status_of_each_process_is_asked_and_a_hung_one_is_named(run: Path, 
             target=lambda: statussocket.answer_status(first.accept()[0], {"workers": 8})
         )
         thread.start()
-        statuses = {item.record.pid: item for item in control.local_status(seconds=0.3)}
+        asked = [control.ask_process(one, 0.3) for one in runtime_dir.records()]
+        statuses = {item.record.pid: item for item in asked}
         thread.join()
     assert statuses[answering.pid].status == {"workers": 8}
     assert (statuses[hung.pid].status, "no answer within" in statuses[hung.pid].problem) == (None, True)
     assert statuses[mute.pid].problem == "it answers no questions"
-
-
-def test_the_status_on_a_mount_that_hangs_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def hang(path: str) -> None:
-        while True:
-            signal.pause()
-
-    monkeypatch.setattr(control, "read_leases", hang)
-    assert control.mount_status(str(tmp_path), 0.1) == TimedOut(0.1)

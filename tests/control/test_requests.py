@@ -29,13 +29,6 @@ def test_a_request_is_a_file_named_for_the_lease(layout: Layout) -> None:
     assert os.listdir(layout.tmp) == []
 
 
-def test_all_live_leases_are_asked(layout: Layout) -> None:
-    add_lease(layout, "a-1-x", 3)
-    add_lease(layout, "b-1-y", 12)
-    assert requests.file_requests(layout.path, "reload") == ["a-1-x", "b-1-y"]
-    assert set(os.listdir(layout.requests)) == {"done", "a-1-x.reload", "b-1-y.reload"}
-
-
 def test_a_request_can_be_withdrawn_and_withdrawn_again(layout: Layout) -> None:
     requests.file_request(layout.path, "a-1-x", "pause")
     for _ in range(2):

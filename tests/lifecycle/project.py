@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from maildefer.control.audit import Suspect, audit
+from maildefer.control.requests import Verb, file_request, live_names
 from maildefer.maildir import journal as journals
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Format, Layout, create_queue
@@ -139,6 +140,10 @@ class Project:
         kept = [layout.path for layout in self.layouts.values() if os.path.isdir(layout.journal)]
         report = audit(kept, timeout_seconds=5) if kept else None
         return [each for each in report.suspects if each.verdict == "lost"] if report else []
+
+    def ask_all(self, verb: Verb) -> list[str]:
+        """Ask all pools that serve the queue, through the mount; returns the requests."""
+        return [file_request(self.queue.path, name, verb) for name in live_names(self.queue.path)]
 
     def leases(self) -> list[str]:
         return [name for name in os.listdir(self.queue.leases) if not name.startswith(".")]

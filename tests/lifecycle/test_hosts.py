@@ -7,7 +7,6 @@ import signal
 
 import pytest
 
-from maildefer.control import requests
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.machines import machine
 from tests.lifecycle.project import Project, eventually
@@ -230,7 +229,7 @@ def test_a_new_keeper_does_not_make_a_queue_that_went_away(project: Project, sta
 
 def test_a_stop_reaches_all_hosts_through_the_mount(project: Project, start: Start) -> None:
     pools = [start(host="a"), start(host="b")]
-    assert len(requests.file_requests(project.queue.path, "stop")) == 2
+    assert len(project.ask_all("stop")) == 2
     assert [pool.wait() for pool in pools] == [0, 0]
     assert project.leases() == []
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.control import requests
 from maildefer.message.envelope import block
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
@@ -65,7 +64,7 @@ def test_neither_a_dead_host_nor_a_due_entry_nor_a_request_waits_for_a_name_that
         eventually(lambda: project.notes("end", held), "b has taken it over")
         deferred(project, "1.due")
         eventually(lambda: project.notes("end", "1.due"), "it is promoted")
-        assert len(requests.file_requests(project.queue.path, "pause")) == 1
+        assert len(project.ask_all("pause")) == 1
         eventually(lambda: second.status()["paused"], "the request is answered")
         [told] = second.events("promotion.failed")
         assert told["entry"] == os.path.basename(stuck)
@@ -74,7 +73,7 @@ def test_neither_a_dead_host_nor_a_due_entry_nor_a_request_waits_for_a_name_that
     second.await_event("chore.recovered", chore="promote")
     second.await_event("chore.recovered", chore="return")
     assert failing(second) == set()
-    requests.file_requests(project.queue.path, "resume")
+    project.ask_all("resume")
     eventually(project.is_empty, "the last is handled")
     assert second.stop() == 0
 
@@ -99,5 +98,5 @@ def test_a_clean_up_of_empty_folders_is_made_good(project: Project, start: Start
     eventually(project.is_empty, "they are handled")
     assert project.starts() == dict.fromkeys(keys, 1)
     eventually(lambda: os.path.isdir(project.queue.requests), "the keeper has made it again")
-    requests.file_requests(project.queue.path, "stop")
+    project.ask_all("stop")
     assert pool.wait() == 0

@@ -36,7 +36,7 @@ class DirectoryWatch:
         names: set[str] = set()
         for mask, name in watching.read(timeout_seconds):
             if mask & _GONE:
-                self._end()
+                self.close()
                 break
             if name and not name.startswith("."):
                 names.add(name)
@@ -50,7 +50,7 @@ class DirectoryWatch:
         """Watch the directory that is at the path now: a move with its parents made no event. Raises OSError."""
         found = os.stat(self._path)
         if self._watched != (found.st_dev, found.st_ino):
-            self._end()
+            self.close()
 
     def _begin(self) -> Inotify:
         watching = self._inotify = Inotify()
@@ -60,15 +60,12 @@ class DirectoryWatch:
             self._watched = found.st_dev, found.st_ino
             self.missing = ""
         except OSError:
-            self._end()
+            self.close()
             raise
         return watching
 
     def close(self) -> None:
         """Close the descriptor; the next wait would open another."""
-        self._end()
-
-    def _end(self) -> None:
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None
