@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Final, TypeVar, get_args
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
 from maildefer import events
+from maildefer.cli import output
 from maildefer.control.local_processes import is_a_clones
-from maildefer.errors import MaildeferError, QueueMissing
-from maildefer.events import Format, Level
-from maildefer.handling.project.finder import project
+from maildefer.errors import ConfigurationError, MaildeferError, QueueMissing
+from maildefer.handling.project.finder import PROJECT, is_project, project
 from maildefer.host import pidfile
 from maildefer.host.bounded_call import TimedOut, bounded
 from maildefer.host.identity import this_host
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue, open_queue
+
+if TYPE_CHECKING:
+    from maildefer.pool.probe import ProbeReport
 
 T = TypeVar("T")
 journal.report_with(events.emit)
@@ -52,18 +55,32 @@ def answered(result: T | TimedOut, what: str) -> T:
     return result
 
 
-def log_format(given: str | None) -> str | None:
-    """Check the name of a log format; None leaves it to `MAILDEFER_LOG_FORMAT` and the terminal."""
-    if given is not None and given not in get_args(Format):
-        raise typer.BadParameter(f"--log-format: {given!r} is not one of {', '.join(get_args(Format))}.")
+def one_of(option: str, given: str | None, names: Sequence[str]) -> str | None:
+    """The value of an option, which has to be one of these, where it is given. Raises BadParameter."""
+    if given is not None and given not in names:
+        raise typer.BadParameter(f"{option}: {given!r} is not one of {', '.join(names)}.")
     return given
 
 
-def log_level(given: str | None) -> str | None:
-    """Check the name of a level; None leaves it to `MAILDEFER_LOG_LEVEL` and the settings."""
-    if given is not None and given not in get_args(Level):
-        raise typer.BadParameter(f"--log-level: {given!r} is not one of {', '.join(get_args(Level))}.")
-    return given
+def must_be_project() -> None:
+    """Raise ConfigurationError outside of a project."""
+    if not is_project():
+        raise ConfigurationError(
+            f"no project here, as {os.getcwd()} has no settings: "
+            f"change to the project's folder, or name it in {PROJECT}"
+        )
+
+
+def probed(seconds: float | None = None) -> ProbeReport:
+    """Load the project as a pool does at its start. Raises ConfigurationError, after what its code has said."""
+    from maildefer.pool.probe import LIMIT_SECONDS, Probe  # for those who load one
+
+    limit = LIMIT_SECONDS if seconds is None else min(seconds, LIMIT_SECONDS)
+    try:
+        return Probe(project(), limit).wait()
+    except ConfigurationError as error:
+        output.say("\n".join(getattr(error, "__notes__", [])).rstrip())
+        raise
 
 
 def queues_seen(pidfiles: Iterable[pidfile.PidFile]) -> list[str]:
@@ -76,7 +93,6 @@ def open_or_make(path: str) -> Layout:
     try:
         return open_queue(path)
     except QueueMissing:
-        from maildefer.handling.project.finder import is_project
         from maildefer.handling.project.queue_paths import listed_queues
         from maildefer.handling.project.settings import load_settings  # the project's own code
 

@@ -22,19 +22,21 @@ EX_CONFIG: Final = 78
 class LazyGroup(Group):
     """A group of the commands in its `table`; maildefer's errors become one line and an exit code."""
 
-    table: ClassVar[dict[str, tuple[str, str]]] = {}
+    table: ClassVar[dict[str, str]] = {}
+    modules: ClassVar[dict[str, str]] = {}
     package: ClassVar[str] = ""
     unlisted: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for name, (_, sentence) in self.table.items():  # until they are asked for
+        for name, sentence in self.table.items():  # until they are asked for
             self.commands[name] = typer.core.TyperCommand(name, help=sentence, hidden=name in self.unlisted)
         self._loaded: set[str] = set()
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in self.table and cmd_name not in self._loaded:
-            self.commands[cmd_name] = load(f"{self.package}.{self.table[cmd_name][0]}", cmd_name)
+            module = self.modules.get(cmd_name, cmd_name)
+            self.commands[cmd_name] = load(f"{self.package}.{module}", cmd_name)
             self._loaded.add(cmd_name)
         return self.commands.get(cmd_name)
 
@@ -46,9 +48,8 @@ class LazyGroup(Group):
             return super().invoke(ctx)
         except MaildeferError as error:
             output.complain(str(error))
-            raise typer.Exit(
-                EX_CONFIG if isinstance(error, ConfigurationError | UnsafeMount) else 1
-            ) from error
+            code = EX_CONFIG if isinstance(error, ConfigurationError | UnsafeMount) else 1
+            raise typer.Exit(code) from error
         except OSError as fault:
             if fault.errno == errno.EPIPE:  # `… | head`: the base class knows what to do
                 raise

@@ -15,56 +15,42 @@ from maildefer.cli.group import LazyGroup
 from maildefer.cli.parameters import Commands
 from maildefer.version import VERSION
 
-# Name: module below maildefer.cli.commands, and the sentence that its help begins with. A command with subcommands
-# names its module's `app`, any other the function of its own name there.
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "new": ("new", "Write a new project."),
-    "supervise": ("supervise", "Run a pool of workers on the queues."),
-    "start": ("start", "Run a front end or a single receiver in the background."),
-    "log": ("log", "Run a development sink that keeps all mail it is sent."),
-    "stop": ("stop", "Stop what was started."),
-    "status": (
-        "status",
-        "Show what runs, on this host and on all that share the queues, and what is not as it should be.",
-    ),
-    "top": ("top", "Show pools, queues and workers on the terminal, live."),
-    "web": ("web", "Show pools, queues and dead letters on a page, live; it changes nothing."),
-    "probe": (
-        "probe",
-        "Tell by the exit code whether this host's processes of the project live, or are ready.",
-    ),
-    "pause": ("pause", "Let no host claim messages from queues, until they are resumed."),
-    "resume": ("pause", "Let hosts claim messages from paused queues again."),
-    "reload": ("reload", "Let pools load settings and handlers anew, one worker at a time."),
-    "periodic": ("periodic", "Look at tasks with a schedule, run them now, pause and resume them."),
-    "push": ("push", "Put messages into a queue, to be handled at once, or later."),
-    "queue": ("queue", "Look at queued messages and change what becomes of them."),
-    "outgoing": (
-        "outgoing",
-        "Show the destinations of mail: how much waits, which are down, when they are tried next.",
-    ),
-    "dead": ("dead", "Look at dead letters, requeue, edit or delete them."),
-    "replay": ("replay", "Handle kept messages again, under fresh keys; what is kept stays."),
-    "explain": ("explain", "Tell what has happened to a message, when, where and why."),
-    "audit": ("audit", "Prove from a queue's journal that nothing was lost."),
-    "routes": ("routes", "Show the routes, and which of them match an address."),
-    "send": ("send", "Send one message over SMTP or LMTP."),
-    "sendmail": (
-        "sendmail",
-        "Put the message on standard input into the queue, as sendmail(8) would take it.",
-    ),
-    "passwd": ("passwd", "Set a password for a front end's AUTH."),
-    "cleanse": ("mailboxes", "Write all messages of a mailbox anew, in canonical form, into a Maildir."),
-    "blast": ("mailboxes", "Send every message of a mailbox to a server."),
-    "doctor": ("doctor", "Check whether a mount is safe for a queue."),
-    "permissions": (
-        "permissions",
-        "Print, or give, the rights with which a front end of another user serves queues, and no others.",
-    ),
-    "man": ("man", "Write the manual pages of all commands."),
-    "gen": ("new", "Write a new project (Salmon's name of `new`)."),
+# The sentence that the help of each begins with. A command with subcommands names its module's `app`, any other the
+# function of its own name in the module.
+COMMANDS: Final[dict[str, str]] = {
+    "new": "Write a new project.",
+    "supervise": "Run a pool of workers on the queues.",
+    "start": "Run a front end or a single receiver in the background.",
+    "log": "Run a development sink that keeps all mail it is sent.",
+    "stop": "Stop what was started.",
+    "status": "Show what runs, on this host and on all that share the queues, and what is not as it should be.",
+    "top": "Show pools, queues and workers on the terminal, live.",
+    "web": "Show pools, queues and dead letters on a page, live; it changes nothing.",
+    "probe": "Tell by the exit code whether this host's processes of the project live, or are ready.",
+    "pause": "Let no host claim messages from queues, until they are resumed.",
+    "resume": "Let hosts claim messages from paused queues again.",
+    "reload": "Let pools load settings and handlers anew, one worker at a time.",
+    "periodic": "Look at tasks with a schedule, run them now, pause and resume them.",
+    "push": "Put messages into a queue, to be handled at once, or later.",
+    "queue": "Look at queued messages and change what becomes of them.",
+    "outgoing": "Show the destinations of mail: how much waits, which are down, when they are tried next.",
+    "dead": "Look at dead letters, requeue, edit or delete them.",
+    "replay": "Handle kept messages again, under fresh keys; what is kept stays.",
+    "explain": "Tell what has happened to a message, when, where and why.",
+    "audit": "Prove from a queue's journal that nothing was lost.",
+    "routes": "Show the routes, and which of them match an address.",
+    "send": "Send one message over SMTP or LMTP.",
+    "sendmail": "Put the message on standard input into the queue, as sendmail(8) would take it.",
+    "passwd": "Set a password for a front end's AUTH.",
+    "cleanse": "Write all messages of a mailbox anew, in canonical form, into a Maildir.",
+    "blast": "Send every message of a mailbox to a server.",
+    "doctor": "Check whether a mount is safe for a queue.",
+    "permissions": "Print, or give, the rights with which a front end of another user serves queues, and no others.",
+    "man": "Write the manual pages of all commands.",
+    "gen": "Write a new project (Salmon's name of `new`).",
 }
-
+# Those in another's module below maildefer.cli.commands.
+_MODULES: Final = {"resume": "pause", "cleanse": "mailboxes", "blast": "mailboxes", "gen": "new"}
 
 _OLD_SPELLINGS: Final = {"-boot": "--boot", "-pid": "--pid", "-ALL": "--all"}
 _SPELT_ANEW: Final = ("start", "stop", "status", "log")
@@ -72,6 +58,7 @@ _SPELT_ANEW: Final = ("start", "stop", "status", "log")
 
 class Program(LazyGroup):
     table = COMMANDS
+    modules = _MODULES
     package = "maildefer.cli.commands"
     unlisted = ("gen",)
 

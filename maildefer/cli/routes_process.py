@@ -38,11 +38,7 @@ def table(modules: list[str]) -> list[dict[str, object]]:
         import_user_module(module, listed_in="the command line")
     check(Router.table())
     return [
-        {
-            "queue": None,
-            "pattern": regex,
-            **handler_marks.described(function),
-        }
+        {"queue": None, "pattern": regex, **handler_marks.described(function)}
         for regex in Router.ORDER
         for function in Router.REGISTERED[regex][1]
     ]

@@ -14,7 +14,6 @@ from maildefer.cli.group import EX_CONFIG
 from maildefer.cli.parameters import Commands
 from maildefer.cli.progress import steps
 from maildefer.doctor.examine import examine
-from maildefer.doctor.findings import Finding
 
 app = Commands()
 _MARKS = {"ok": "ok", "warn": "WARN", "refuse": "REFUSE"}
@@ -47,8 +46,5 @@ def doctor(
     if any(finding.verdict == "refuse" for finding in findings):
         output.complain(f"{place} is not safe for a queue")
         raise typer.Exit(EX_CONFIG)
-    output.say(f"{place} is safe for a queue" + (", with the warnings above" if _warns(findings) else ""))
-
-
-def _warns(findings: list[Finding]) -> bool:
-    return any(finding.verdict == "warn" for finding in findings)
+    warns = any(finding.verdict == "warn" for finding in findings)
+    output.say(f"{place} is safe for a queue" + (", with the warnings above" if warns else ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,13 +11,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from maildefer.cli import output
-from maildefer.cli.defaults import answered
+from maildefer.cli.defaults import answered, must_be_project
 from maildefer.cli.entries.listing import arrived_at, envelope_of
 from maildefer.cli.entries.selection import Json
 from maildefer.cli.parameters import Commands
 from maildefer.errors import ConfigurationError, MaildeferError, QueueMissing
 from maildefer.handling.outgoing.destinations import MODULE, Destinations, destinations_of
-from maildefer.handling.project import finder
 from maildefer.handling.project.queue_paths import home_queue, located
 from maildefer.handling.project.settings import load_settings, pool_settings
 from maildefer.host.bounded_call import bounded
@@ -103,11 +101,7 @@ def _try_at_once(
 
 def _project() -> tuple[dict[str, Layout], Destinations, Layout]:
     """The queues that are delivered, where to, and the queue that knows what is down. Raises ConfigurationError."""
-    if not finder.is_project():
-        raise ConfigurationError(
-            f"no project here, as {os.getcwd()} has no settings: "
-            f"change to the project's folder, or name it in {finder.PROJECT}"
-        )
+    must_be_project()
     module = load_settings()
     listed = pool_settings(module).queues
     paths = [located(queue) for queue, modules in listed.items() if MODULE in modules]

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from maildefer.cli import output
-from maildefer.cli.defaults import answered, open_or_make
+from maildefer.cli.defaults import answered, must_be_project, open_or_make, probed
 from maildefer.cli.parameters import Commands
-from maildefer.errors import ConfigurationError, MaildeferError, QueueMissing, raise_named
+from maildefer.errors import MaildeferError, QueueMissing, raise_named
 from maildefer.handling.periodic.table import PeriodicTask
+from maildefer.handling.project.finder import project
 from maildefer.host.bounded_call import bounded
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout, open_queue
@@ -81,26 +82,14 @@ def resume(task: OneTask) -> None:
 
 def _tasks() -> list[PeriodicTask]:
     """The periodic tasks of the project in the working directory. Raises ConfigurationError."""
-    from maildefer.handling.project.finder import PROJECT, is_project, project  # for this only
-    from maildefer.pool.probe import Probe
-
-    if not is_project():
-        raise ConfigurationError(
-            f"no project here, as {os.getcwd()} has no settings: "
-            f"change to the project's folder, or name it in {PROJECT}"
-        )
-    try:
-        return list(Probe(project()).wait().periodic)
-    except ConfigurationError as error:
-        output.say("\n".join(getattr(error, "__notes__", [])).rstrip())
-        raise
+    must_be_project()
+    return list(probed().periodic)
 
 
 def _named(name: str) -> PeriodicTask:
     tasks = _tasks()
-    found = [task for task in tasks if task.name == name] or [
-        task for task in tasks if task.name.endswith(f".{name}")
-    ]
+    exact = [task for task in tasks if task.name == name]
+    found = exact or [task for task in tasks if task.name.endswith(f".{name}")]
     if len(found) != 1:
         known = ", ".join(task.name for task in found or tasks) or "none"
         what = "several tasks with a schedule end so" if found else "no task with a schedule has that name"
@@ -144,8 +133,6 @@ def _looked_up(tasks: list[PeriodicTask]) -> tuple[dict[str, Tick | None], set[s
 
 
 def _path(task: PeriodicTask) -> str:
-    from maildefer.handling.project.finder import project  # for this only
-
     return os.path.join(project(), task.queue)
 
 

@@ -47,9 +47,8 @@ def permissions(
             failed |= _lacks_owner(queue, front_end)
             failed |= _applied(queue, front_end) if apply else _printed(queue, front_end)
         except PermissionError as fault:
-            output.complain(
-                f"{queue}: {fault.strerror}: run this as root, or as the queue's owner in that group"
-            )
+            as_whom = "run this as root, or as the queue's owner in that group"
+            output.complain(f"{queue}: {fault.strerror}: {as_whom}")
             failed = True
         except OSError as fault:
             output.complain(f"{queue}: {fault.strerror}: name a queue's own folder, which is no link")
@@ -75,14 +74,9 @@ def _applied(queue: str, front_end: sharing.FrontEndAccount) -> bool:
     done = sharing.share_queue(queue, front_end)
     for left in done.left:
         output.complain(f"{queue}: {left}")
-    output.line(
-        f"{output.clean(os.path.relpath(queue))}: "
-        + (
-            f"{output.count(done.changed, 'right', 'rights')} changed"
-            if done.changed
-            else "all was as it should be"
-        )
-    )
+    changed = f"{output.count(done.changed, 'right', 'rights')} changed"
+    told = changed if done.changed else "all was as it should be"
+    output.line(f"{output.clean(os.path.relpath(queue))}: {told}")
     return bool(done.left)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from maildefer.cli import output
-from maildefer.cli.defaults import RUN, answered, pid_path, queues_seen, supervise_pid
+from maildefer.cli.defaults import RUN, answered, pid_path, probed, queues_seen, supervise_pid
 from maildefer.cli.group import EX_CONFIG
 from maildefer.cli.parameters import Commands
 from maildefer.control import local_processes as control
@@ -16,7 +16,8 @@ from maildefer.control import reload_verdicts
 from maildefer.control.pidfile_proof import is_trusted
 from maildefer.control.reload_verdicts import ReloadVerdict
 from maildefer.control.requests import Verb, file_request, read_leases
-from maildefer.errors import ConfigurationError, MaildeferError, NotRunning
+from maildefer.errors import MaildeferError, NotRunning
+from maildefer.handling.project.finder import project
 from maildefer.host.bounded_call import bounded
 
 app = Commands()
@@ -64,17 +65,10 @@ def reload(
 
 def _check(seconds: float) -> None:
     """Load the project as a pool does at its start and at a reload. Raises ConfigurationError."""
-    from maildefer.handling.project.finder import project  # for this only
-    from maildefer.pool.options import PoolOptions
-    from maildefer.pool.probe import LIMIT_SECONDS, Probe
+    from maildefer.pool.options import PoolOptions  # for this only
 
-    plan = PoolOptions(project=project(), pidfile="")
-    try:
-        report = Probe(plan.project, min(seconds, LIMIT_SECONDS)).wait()
-        served = plan.served(plan.settings(report), report.routes)
-    except ConfigurationError as error:
-        output.say("\n".join(getattr(error, "__notes__", [])).rstrip())
-        raise
+    report, plan = probed(seconds), PoolOptions(project=project(), pidfile="")
+    served = plan.served(plan.settings(report), report.routes)
     number = sum(not queue.tokens_only for queue in served)
     routes = output.count(len(report.routes), "route", "routes")
     output.line(f"settings and handlers load: {output.count(number, 'queue', 'queues')}, {routes}")

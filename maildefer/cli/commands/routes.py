@@ -50,40 +50,28 @@ def routes(
         table = [row for row in (_matched(row, test) for row in table) if row is not None]
         if not table:
             raise RouteNotFound(test)
-    for row in table:
-        if json:
+    if json:
+        for row in table:
             output.record(row)
-    if not json:
-        rows = [
-            [
-                row["queue"] or "",
-                f"{row['module']}.{row['function']}",
-                _kind(row),
-                _policy(row),
-                row["pattern"],
-            ]
-            for row in table
-        ]
-        output.table(rows, ("queue", "handler", "kind", "policy", "pattern"))
-        for row in table if test is not None else []:
-            captures = " ".join(f"{name}={value!r}" for name, value in row["captures"].items())
-            output.line(output.clean(f"{row['module']}.{row['function']}: {captures or 'no captures'}"))
+        return
+    output.table(map(_cells, table), ("queue", "handler", "kind", "policy", "pattern"))
+    for row in table if test is not None else []:
+        captures = " ".join(f"{name}={value!r}" for name, value in row["captures"].items())
+        output.line(output.clean(f"{row['module']}.{row['function']}: {captures or 'no captures'}"))
 
 
-def _kind(row: dict[str, Any]) -> str:
-    kind = "stateless" if row["stateless"] else "stateful"
-    return f"{kind}, async" if row["async"] else kind
+def _cells(row: dict[str, Any]) -> list[str]:
+    kind = ("stateless" if row["stateless"] else "stateful") + (", async" if row["async"] else "")
+    return [row["queue"] or "", f"{row['module']}.{row['function']}", kind, _policy(row), row["pattern"]]
 
 
 def _policy(row: dict[str, Any]) -> str:
     """What its `@retry`, `@timeout`, `@keep`, `@concurrency` and `@rate` say; `-` where all is as in the settings."""
     terms = row["retry"] or {}
     first, longest = terms.get("first_seconds"), terms.get("cap_seconds")
-    pauses = (
-        None
-        if first is None or longest is None
-        else span(first) + ("" if first == longest else f"-{span(longest)}")
-    )
+    pauses = None
+    if first is not None and longest is not None:
+        pauses = span(first) if first == longest else f"{span(first)}-{span(longest)}"
     lifetime, limit, keep = terms.get("lifetime_seconds"), row["timeout_seconds"], row["keep_seconds"]
     said = {
         "attempts": terms.get("max_attempts"),
@@ -106,9 +94,8 @@ def _table(modules: list[str], path: str | None) -> list[dict[str, Any]]:
     """The table of routes. Raises ConfigurationError with what the project's own code said."""
     here = [os.getcwd(), *(path.split(":") if path else []), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, here))}
-    command = [sys.executable, "-m", "maildefer.pool.probe_process"]
-    if modules:
-        command = [sys.executable, "-m", "maildefer.cli.routes_process", *modules]
+    what = ["maildefer.cli.routes_process", *modules] if modules else ["maildefer.pool.probe_process"]
+    command = [sys.executable, "-m", *what]
     try:
         ended = subprocess.run(
             command, stdout=subprocess.PIPE, env=environment, timeout=_SECONDS, check=False

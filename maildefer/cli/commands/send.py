@@ -70,8 +70,7 @@ def send(
     try:
         relay.deliver(message, To=to, From=sender)
     except smtplib.SMTPResponseException as refusal:
-        text = output.clean(f"{host}:{port} said {refusal.smtp_code} {_text(refusal.smtp_error)}")
-        output.complain(text)
+        output.complain(f"{host}:{port} said {refusal.smtp_code} {_text(refusal.smtp_error)}")
         raise typer.Exit(EX_TEMPFAIL if 400 <= refusal.smtp_code < 500 else 1) from refusal
     except smtplib.SMTPRecipientsRefused as refusal:
         for address, (code, said) in refusal.recipients.items():
@@ -79,9 +78,8 @@ def send(
         temporary = all(400 <= code < 500 for code, _ in refusal.recipients.values())
         raise typer.Exit(EX_TEMPFAIL if temporary else 1) from refusal
     except (OSError, smtplib.SMTPException) as fault:
-        raise MaildeferError(
-            f"{host}:{port}: {fault}: is `maildefer log`, or your server, up there?"
-        ) from fault
+        is_up = "is `maildefer log`, or your server, up there?"
+        raise MaildeferError(f"{host}:{port}: {fault}: {is_up}") from fault
     output.say(f"sent to {', '.join(to)} by {host}:{port}")
 
 

@@ -13,6 +13,7 @@ import os
 import pwd
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -205,18 +206,13 @@ def _enqueue(path: str, data: bytes, sender: str, recipients: list[str], dsn: st
 
     host = this_host().label
     pusher = Pusher(open_or_make(path), host=host)
-    tops = [  # all of them first: an address that can't be must not leave half of the entries
-        (
-            lambda stem, to=to: (
-                block(stem, sender, to, host=host, when=time.time(), via="push", dsn=dsn),
-                data,
-            )
-        )
-        for to in recipients
-    ]
-    for to in recipients:
+
+    def composed(to: str) -> Callable[[str], tuple[bytes, bytes]]:
+        return lambda stem: (block(stem, sender, to, host=host, when=time.time(), via="push", dsn=dsn), data)
+
+    for to in recipients:  # all of them first: an address that can't be must not leave half of the entries
         block("-", sender, to, host=host, when=0, via="push")
-    pusher.push_together(tops)  # else whoever called tries again for all of them
+    pusher.push_together([composed(to) for to in recipients])  # else who called tries again for all of them
 
 
 def _queue(asked: SendmailCommand) -> str:

@@ -6,12 +6,12 @@ import json
 import os
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from maildefer.cli import output
-from maildefer.cli.defaults import log_format, log_level, pid_path, supervise_pid
+from maildefer.cli.defaults import one_of, pid_path, supervise_pid
 from maildefer.cli.parameters import Commands
 
 app = Commands()
@@ -54,10 +54,10 @@ def supervise(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Start on a mount that the doctor refuses.")
     ] = False,
-    log_format_name: Annotated[
+    log_format: Annotated[
         str | None, typer.Option("--log-format", metavar="FORMAT", help="console, logfmt or json.")
     ] = None,
-    log_level_name: Annotated[
+    log_level: Annotated[
         str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
     ] = None,
     log_file: Annotated[
@@ -77,7 +77,8 @@ def supervise(
         raise typer.BadParameter(
             "--drain is for queues alone: a front end takes new messages until it is stopped."
         )
-    chosen_format, chosen_level = log_format(log_format_name), log_level(log_level_name)
+    one_of("--log-format", log_format, get_args(events.Format))
+    one_of("--log-level", log_level, get_args(events.Level))
     if log_file:
         events.must_open(log_file)
     for place in queues or []:  # each queue's keeper looks at its mount again, named or not
@@ -100,8 +101,8 @@ def supervise(
         "drain": drain,
         "user": user,
         "group": group,
-        "log_format": chosen_format,
-        "log_level": chosen_level,
+        "log_format": log_format,
+        "log_level": log_level,
         "log_file": os.path.abspath(log_file) if log_file else None,
     }
     sys.stdout.flush()
