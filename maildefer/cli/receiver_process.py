@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from maildefer import events, logs
@@ -37,7 +38,10 @@ def main(arguments: list[str]) -> int:
     orders = json.loads(arguments[0])
     events.configure()
     try:
-        _hold(orders["lock_fd"])
+        os.set_inheritable(
+            orders["lock_fd"], False
+        )  # it was the command line's, which has ended or is this process
+        runtime_dir.name_holder(orders["lock_fd"])
         return ReceiverService(orders).run()
     except ConfigurationError as error:
         events.write(f"maildefer: {error}\n")
@@ -45,13 +49,6 @@ def main(arguments: list[str]) -> int:
     except (MaildeferError, OSError) as error:
         events.write(f"maildefer: {error}\n")
         return 1
-
-
-def _hold(lock: int) -> None:
-    """Take over the pid file's lock from the command line, which has ended or has become this process."""
-    os.set_inheritable(lock, False)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, b"%d %d\n" % (os.getpid(), start_time(os.getpid()) or 0), 0)
 
 
 class ReceiverService:
@@ -253,14 +250,10 @@ class ReceiverService:
 
         The pid file may be on a mount that hangs: it is removed last, and by a child that is left behind if need be.
         """
-        for remove in (
-            lambda: runtime_dir.remove_record(self._record),
-            lambda: bounded(lambda: pidfile.remove(self._record.pidfile, self._pidfile)),
-        ):
-            try:
-                remove()
-            except (OSError, MaildeferError):
-                pass
+        with suppress(OSError, MaildeferError):
+            runtime_dir.remove_record(self._record)
+        with suppress(OSError, MaildeferError):
+            bounded(lambda: pidfile.remove(self._record.pidfile, self._pidfile))
 
 
 def _leave_it(signum: int, frame: object) -> None:

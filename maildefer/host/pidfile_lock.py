@@ -15,7 +15,7 @@ import filelock
 
 from maildefer.errors import AlreadyRunning
 from maildefer.host import runtime_dir
-from maildefer.host.identity import is_alive, start_time
+from maildefer.host.identity import is_alive
 
 _PATIENCE_SECONDS: Final = 2.0
 
@@ -43,14 +43,8 @@ def acquire_lock(pidfile: str) -> int:
     descriptor = os.dup(lock.descriptor)
     lock.release()
     os.set_inheritable(descriptor, True)
-    name_holder(descriptor)
+    runtime_dir.name_holder(descriptor)
     return descriptor
-
-
-def name_holder(descriptor: int) -> None:
-    """Write down that this process holds the lock; again after a fork by the one that goes on. Exec changes nothing."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d %d\n" % (os.getpid(), start_time(os.getpid()) or 0), 0)
 
 
 class _LastingLock(filelock.UnixFileLock):

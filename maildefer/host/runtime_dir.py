@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from maildefer import untrusted
 from maildefer.errors import UnsafeRuntimeDirectory
-from maildefer.host.identity import HostIdentity, is_alive, this_host
+from maildefer.host.identity import HostIdentity, is_alive, start_time, this_host
 from maildefer.maildir import durable
 from maildefer.maildir.system import token
 from maildefer.untrusted import UntrustedRecord
@@ -84,6 +84,12 @@ def record_path(pidfile: str) -> str:
 def lock_path(pidfile: str) -> str:
     """The file whose flock means "somebody runs with this pid file"; taken by `pidfile_lock`."""
     return os.path.join(directory(), f"{stem(pidfile)}.lock")
+
+
+def name_holder(descriptor: int) -> None:
+    """Write down that this process holds the lock; again after a fork by the one that goes on. Exec changes nothing."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d %d\n" % (os.getpid(), start_time(os.getpid()) or 0), 0)
 
 
 def socket_path(pidfile: str) -> str:

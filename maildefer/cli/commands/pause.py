@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -45,15 +46,7 @@ def pause(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, h
         )
         output.say("`maildefer resume`, with the same option, lets them go on; so does a new start")
         return
-    user, host_label = user_name(), this_host().label
-
-    def mark(queue: str) -> str:
-        within = pause_queue(queue, user, host_label)
-        if within is None:
-            return "was paused already"
-        return f"is paused: within {within:g} s no host claims from it"
-
-    _each(_of_project(queues), mark)
+    _each(_of_project(queues), partial(pause_queue, user=user_name(), host=this_host().label))
     output.say(f"`maildefer resume{''.join(f' {queue}' for queue in queues or [])}` lets it go on")
 
 
@@ -64,10 +57,7 @@ def resume(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, 
         ask("resume", queues, pid, all_hosts, host)
         return
 
-    def unmark(queue: str) -> str:
-        return "goes on" if pause_mark.resume_queue(open_queue(queue)) else "was not paused"
-
-    _each(_of_project(queues), unmark)
+    _each(_of_project(queues), resume_queue)
     for found in [] if queues else here():
         if found.verdict == "running" and found.process.kind == "supervise":
             output.line(output.clean(control.signal_process(found, "resume")))
@@ -88,12 +78,17 @@ def _each(queues: list[str], do: Callable[[str], str]) -> None:
         raise typer.Exit(1)
 
 
-def pause_queue(queue: str, user: str, host: str) -> float | None:
-    """Pause a queue; returns within how many seconds all hosts know of it, None if it was paused before."""
+def pause_queue(queue: str, user: str, host: str) -> str:
+    """Pause a queue on all hosts; returns in words what came of it."""
     layout = open_queue(queue)
     if not pause_mark.pause_queue(layout, user=user, host=host):
-        return None
-    return 2 * read_format(layout).beat_seconds
+        return "was paused already"
+    return f"is paused: within {2 * read_format(layout).beat_seconds:g} s no host claims from it"
+
+
+def resume_queue(queue: str) -> str:
+    """Let hosts claim from a queue again; returns in words what came of it."""
+    return "goes on" if pause_mark.resume_queue(open_queue(queue)) else "was not paused"
 
 
 def _of_project(named: list[str] | None) -> list[str]:

@@ -114,7 +114,7 @@ def supervise(
 def _fork_and_wait(pidfile: str, lock: int) -> None:
     """Return in a child, which becomes the supervisor; the parent ends it when nothing is left, with its exit code."""
     from maildefer.control.drained import DeferredRest, wait_until_drained
-    from maildefer.host.pidfile_lock import name_holder
+    from maildefer.host.runtime_dir import name_holder
 
     if (pid := os.fork()) == 0:
         name_holder(lock)

@@ -158,17 +158,14 @@ def overview_of(
             notes = (*_notes(path, counts, seen), *down.get(path, ()))
             told = problems_of_queue(counts, own, is_kept=path in seen.kept_queues)
             for pool in [_other(lease) for lease in counts.serving if lease.lease not in own]:
-                known = others.setdefault((pool.host, pool.pid), pool)
-                if known is not pool:  # which serves several queues
-                    others[pool.host, pool.pid] = replace(known, workers=known.workers + pool.workers)
+                before = others.setdefault((pool.host, pool.pid), pool)
+                if before is not pool:  # which serves several queues
+                    others[pool.host, pool.pid] = replace(before, workers=before.workers + pool.workers)
         else:
             told = [unknown_words(path, counts)]
             notes = tuple(told)
-        name, known_counts = (
-            path.removeprefix(f"{home}/"),
-            counts if isinstance(counts, EntryCounts) else None,
-        )
-        queues.append(QueueRow(path=path, name=name, counts=known_counts, notes=notes))
+        name, known = path.removeprefix(f"{home}/"), counts if isinstance(counts, EntryCounts) else None
+        queues.append(QueueRow(path=path, name=name, counts=known, notes=notes))
         problems += [f"{name}: {why}" for why in told]
     pools += others.values()
     return Overview(
@@ -256,12 +253,11 @@ def _attempts(status: dict[str, Any]) -> Iterator[AttemptCounts]:
     paths = {one.get("queue"): str(one.get("path")) for one in objects(status.get("queues"))}
     for one in objects(status.get("attempts")):
         outcomes = one.get("outcomes")
+        counts = outcomes.values() if isinstance(outcomes, dict) else ()
         yield AttemptCounts(
             queue=paths.get(one.get("queue"), ""),
             handler=str(one.get("handler") or ""),
-            attempts=sum(int(number(count)) for count in outcomes.values())
-            if isinstance(outcomes, dict)
-            else 0,
+            attempts=sum(int(number(count)) for count in counts),
             seconds=number(one.get("seconds")),
         )
 

@@ -83,11 +83,8 @@ class Watch:
             await self._looking
         local = [(asked_of(record, answer), None) for record, answer in zip(records, answers, strict=True)]
         age = None if self._looked is None else loop.time() - self._looked
-        self.publish(
-            overview_of(
-                survey_of([*local], self._known, self._looks), self._clock(), age, self._home, self._down
-            )
-        )
+        seen = survey_of([*local], self._known, self._looks)
+        self.publish(overview_of(seen, self._clock(), age, self._home, self._down))
 
     def publish(self, overview: Overview) -> None:
         """Note an overview in the history, and tell those who wait for news."""
@@ -121,9 +118,8 @@ class Watch:
         jobs = looks_at(known, elsewhere=not self._named)
         counted = len(jobs)
         jobs += [partial(down_in, queue) for queue in known]
-        before = (
-            self._before if known == self._known and len(self._before) == len(jobs) else [None] * len(jobs)
-        )
+        is_again = known == self._known and len(self._before) == len(jobs)
+        before = self._before if is_again else [None] * len(jobs)
         self._before = looks = await asyncio.gather(*map(call_again, jobs, repeat(SECONDS), before))
         self._known, self._looks, self._looked = known, looks[:counted], loop.time()
         told = zip(known, looks[counted:], strict=True)
@@ -135,12 +131,10 @@ class Watch:
 def _rates(before: Overview, after: Overview) -> dict[str, float]:
     """Attempts a second in each queue of which they are counted. A pool that began anew counts from zero."""
     seconds = after.at - before.at
+    if seconds <= 0 or not before.attempts:
+        return {}
     made: dict[str, int] = {}
     for sign, seen in ((-1, before), (1, after)):
         for one in seen.attempts:
             made[one.queue] = made.get(one.queue, 0) + sign * one.attempts
-    return (
-        {path: max(0, number) / seconds for path, number in made.items()}
-        if seconds > 0 and before.attempts
-        else {}
-    )
+    return {path: max(0, number) / seconds for path, number in made.items()}

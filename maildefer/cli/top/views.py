@@ -63,23 +63,14 @@ def overview_lines(view: View, seen: Overview, history: History, width: int, hei
     queues = _table("queue", "waiting", "lately", "rate", "oldest", "claimed", "deferred", "dead", "notes")
     for number, row in enumerate(seen.queues):
         counts = row.counts
-        cells: list[object] = [row.name, "?"]
+        cells: list[object] = ["?", *[""] * 6]
         if counts is not None:
             oldest = output.duration(counts.oldest_seconds) if counts.oldest_seconds is not None else ""
             recent = spark(history.means(seen.at, f"waiting {row.path}"))
             speed = spark(history.means(seen.at, f"{RATE} {row.path}"))
-            cells = [
-                row.name,
-                counts.waiting,
-                recent,
-                speed,
-                oldest,
-                counts.claimed,
-                counts.deferred,
-                counts.dead,
-            ]
-        cells += [""] * (8 - len(cells))
-        _add(queues, [*cells, "; ".join(row.notes)], "reverse" if number == view.chosen else "")
+            cells = [counts.waiting, recent, speed, oldest, counts.claimed, counts.deferred, counts.dead]
+        style = "reverse" if number == view.chosen else ""
+        _add(queues, [row.name, *cells, "; ".join(row.notes)], style)
     view.items = [row.path for row in seen.queues]
     view.lines = [Text()] * len(view.items)
     pools = _table("host", "process", "state", "rate", "busy")

@@ -150,19 +150,17 @@ class Pages:
         try:
             found = await call_bounded(look, letters.SECONDS + 4.0)
         except OSError as fault:
-            raise web.HTTPServiceUnavailable(
-                text=f"No process can be had to look: {fault.strerror}"
-            ) from fault
+            why = f"No process can be had to look: {fault.strerror}"
+            raise web.HTTPServiceUnavailable(text=why) from fault
         match found:
             case TimedOut():
                 self._late.append(found)
-                raise web.HTTPGatewayTimeout(
-                    text=f"No answer within {found.seconds:g} s: its filesystem hangs."
-                )
+                why = f"No answer within {found.seconds:g} s: its filesystem hangs."
+                raise web.HTTPGatewayTimeout(text=why)
             case CallFailed(error=MaildeferError() as error):
-                raise web.HTTPNotFound(text=f"{output.clean(error)}")
+                raise web.HTTPNotFound(text=output.clean(error))
             case CallFailed(error=OSError() as error):
-                raise web.HTTPNotFound(text=f"{output.clean(error.strerror)}")
+                raise web.HTTPNotFound(text=output.clean(error.strerror))
             case CallFailed(error=error):
                 raise error
         return found
