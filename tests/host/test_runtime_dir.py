@@ -179,7 +179,7 @@ def test_a_fork_that_goes_on_can_say_so() -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        pidfile_lock.name_holder(descriptor)
+        runtime_dir.name_holder(descriptor)
         os.write(writer, b"x")
         signal.pause()
         os._exit(0)
