@@ -23,15 +23,23 @@ class Gated:
             raise RuntimeError(f"{self._process.args!r} said {said!r} instead of ready")
         return self
 
-    def open(self) -> None:
+    def open(self, line: str = "") -> None:
         """Lets it begin."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
-    def result(self) -> str:
-        """What it printed at its end."""
+    def ask(self, line: str) -> str:
+        """Lets it do a part of its work; the line that it prints then."""
+        self.open(line)
         assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def result(self) -> str:
+        """What it printed at its end, which one that was asked for parts reaches now."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
         printed = self._process.stdout.read()
         if self._process.wait() != 0:
             raise RuntimeError(f"{self._process.args!r} ended with {self._process.returncode}")

@@ -1,45 +1,63 @@
-"""Processor time of a push with a unique key beside a plain one, and of a push that finds its key held."""
+"""A push with a unique key beside a plain one, and a push that finds its key held: processor time, and rate."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from contextlib import ExitStack
 
 from benchmarks import filesystem
-from benchmarks.figures import OURS, Figure, Limit, compare, interleave
+from benchmarks.figures import OURS, Figure, Limit, compare
 from benchmarks.filler import make_maildir
 from benchmarks.gate import Gated
 from benchmarks.places import PYTHON, Unavailable
 
-COUNT = 1_000
+PUSHES = 1_000  # of each way in a round
+TURN = 25  # pushes of each pusher
+WAYS = ("plain", "unique", "found")
+UNITS = ("msg/cpu s", "msg/s")
 LIMITS = {"plain": Limit(bound=0.5)}
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Pushes a processor second, each in a process of its own, one after the other."""
-    rounds, count = (3, COUNT // 4) if quick else (7, COUNT)
+    """One pusher, and 8 in one process that share their syncs."""
+    rounds, count = (3, PUSHES // 4) if quick else (7, PUSHES)
+    figures = []
     try:
         with filesystem.ext4() as base:
-            ways = {way: _way(base, count, way) for way in ("plain", "unique", "found")}
-            samples = interleave(ways, rounds, note=print)
+            for pushers in (1, 8):
+                taken = [_round(base, count, pushers) for _ in range(rounds)]
+                case = f"{pushers} pusher{'s' * (pushers > 1)}"
+                for way, name, limits in (("unique", "new", LIMITS), ("found", "held", {})):
+                    for number, unit in enumerate(UNITS):
+                        pair = {"plain": [one["plain"][number] for one in taken]}
+                        pair[OURS] = [one[way][number] for one in taken]
+                        figures += compare("unique", f"{case}, {name} key, {unit}", pair, unit, limits)
     except Unavailable as why:
         print(f"  skipped: {why}")
-        return []
-    pair = {"plain": samples["plain"], OURS: samples["unique"]}
-    found = {"plain": samples["plain"], OURS: samples["found"]}
-    return [
-        *compare("unique", "a new unique key", pair, "msg/cpu s", LIMITS),
-        *compare("unique", "a unique key that is held", found, "msg/cpu s", {}),
-    ]
+    return figures
 
 
-def _way(base: str, count: int, way: str) -> Callable[[], float]:
-    def push() -> float:
-        with filesystem.fresh_directory(base) as directory:
-            queue = make_maildir(os.path.join(directory, "queue"))
-            command = [PYTHON, "-m", "benchmarks.contenders.push_unique", queue, str(count), way]
-            with Gated(command) as gated:
-                gated.open()
-                return count / (int(gated.result()) / 1e9)
+def _round(base: str, count: int, pushers: int) -> dict[str, tuple[float, float]]:
+    """Pushes a processor second and a second of each way.
 
-    return push
+    Each has a process and a queue of its own. They push in short turns, so that a machine that is slower for a while
+    is slower for all.
+    """
+    with filesystem.fresh_directory(base) as directory, ExitStack() as stack:
+
+        def started(way: str) -> Gated:
+            queue = make_maildir(os.path.join(directory, way))
+            command = [PYTHON, "-m", "benchmarks.contenders.push_unique", queue, way, str(pushers)]
+            return stack.enter_context(Gated(command))
+
+        gates = {way: started(way) for way in WAYS}
+        spent = dict.fromkeys(WAYS, (0, 0))
+        turns = count // (TURN * pushers)
+        for _ in range(turns):
+            for way, gate in gates.items():
+                cpu, wall = map(int, gate.ask(str(TURN * pushers)).split())
+                spent[way] = spent[way][0] + cpu, spent[way][1] + wall
+        for gate in gates.values():
+            gate.result()
+    pushed = turns * TURN * pushers * 1e9
+    return {way: (pushed / cpu, pushed / wall) for way, (cpu, wall) in spent.items()}

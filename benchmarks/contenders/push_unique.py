@@ -1,7 +1,7 @@
-"""push_unique.py QUEUE COUNT plain|unique|found: what a push takes of processor time.
+"""push_unique.py QUEUE plain|unique|found PUSHERS: what pushes take.
 
-`unique` has another unique key for each push, `found` one for all. Says "ready", begins at a line on stdin, prints the
-nanoseconds of processor time that COUNT pushes took.
+`unique` has another unique key for each push, `found` one for all. Says "ready"; at each line on stdin, a number, it
+pushes so often, and prints the nanoseconds of processor time and of time that this took.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from benchmarks.filler import RECIPIENT, message_bytes
 from maildefer.queue import Queue
@@ -25,16 +27,24 @@ def pushes(queue: Queue, way: str) -> Callable[[int], object]:
     return lambda number: push(message, sender=SENDER, recipient=RECIPIENT, unique=key.format(number))
 
 
-def run(path: str, count: int, way: str) -> int:
+def run(path: str, way: str, pushers: int) -> None:
     push = pushes(Queue(path), way)
-    push(count)  # lazy imports are no part of a push
-    print("ready", flush=True)
-    sys.stdin.readline()
-    start = time.process_time_ns()
-    for number in range(count):
-        push(number)
-    return time.process_time_ns() - start
+    push(-1)  # lazy imports are no part of a push
+    first = 0
+
+    def push_share(pusher: int, *, numbers: range) -> None:
+        for number in numbers[pusher::pushers]:
+            push(number)
+
+    with ThreadPoolExecutor(pushers) as threads:
+        each = threads.map if pushers > 1 else map
+        print("ready", flush=True)
+        for line in sys.stdin:
+            numbers = range(first, first := first + int(line))
+            cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+            list(each(partial(push_share, numbers=numbers), range(pushers)))
+            print(time.process_time_ns() - cpu, time.perf_counter_ns() - wall, flush=True)
 
 
 if __name__ == "__main__":
-    print(run(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    run(sys.argv[1], sys.argv[2], int(sys.argv[3]))

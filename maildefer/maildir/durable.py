@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Sequence
+from functools import cache
 
 from maildefer.maildir.rights.modes import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
@@ -19,7 +20,7 @@ from maildefer.maildir.system import SYSTEM, System
 FILE_MODE = PLAIN.file_mode
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 THERE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not block the process
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def begin_file(path: str, data: bytes, *, rights: Rights = PLAIN, system: System = SYSTEM) -> int:
@@ -131,11 +132,27 @@ def sync_directory(path: str, *, system: System = SYSTEM, opened: int = -1) -> N
     if opened >= 0:
         system.fsync(opened)
         return
-    descriptor = system.open(path, _DIRECTORY)
+    descriptor = system.open(path, DIRECTORY)
     try:
         system.fsync(descriptor)
     finally:
         system.close(descriptor)
+
+
+@cache
+def keeps_order(device: int) -> bool:
+    """Whether the filesystem on that block device has a journal that keeps the order of all changes of names.
+
+    Then none of them survives a power cut without those before it, and a sync of the last folder serves for all.
+    """
+    try:
+        name = os.path.basename(os.readlink(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
+        if os.path.exists(f"/sys/fs/xfs/{name}"):
+            return True
+        with open(f"/sys/fs/ext4/{name}/journal_task") as file:
+            return file.read(16).strip().isdigit()  # without a journal it is "<none>"
+    except OSError:  # another filesystem, or /sys can't be read
+        return False
 
 
 def discard(path: str, system: System) -> None:
@@ -243,7 +260,7 @@ class DirectorySync:
     def _opened(self) -> int:
         """Open the directory; -1 if that fails, since the sync will then raise the fault."""
         try:
-            return self._system.open(self._path, _DIRECTORY)
+            return self._system.open(self._path, DIRECTORY)
         except OSError:
             return -1
 

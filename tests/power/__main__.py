@@ -1,6 +1,7 @@
 """`python -m tests.power FILESYSTEM`, as root where the kernel has dm-log-writes: record, cut, mount, look.
 
-It prints one line of JSON.  `--forget files`, `directories` or `markers` plants a bug: those are not synced.
+It prints one line of JSON.  `--forget files`, `directories` or `markers` plants a bug: those are not synced; `order`
+has the filesystem taken for one that keeps the order of changes.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final
+from unittest.mock import patch
 
+from maildefer.maildir import durable
 from tests.power.disks import MAKE
 from tests.power.inspection import complaints, mounted
 from tests.power.mapper import Recorder
@@ -32,6 +36,7 @@ class Trial:
     kind: str
     home: Path
     found: list[str] = field(default_factory=list)
+    keeps_order: bool = False
 
     def record(self, pushes: int, seed: int, forget: str) -> None:
         """Let the workload run on a fresh filesystem, whose state at first is kept."""
@@ -47,6 +52,7 @@ class Trial:
             with Recorder(disk, log) as recorder, mounted(recorder.path, point, self.kind):
                 # btrfs may have such a burial's entry in cur/, too: see docs/proof.md.
                 buries_unique = self.kind != "btrfs"
+                self.keeps_order = durable.keeps_order(os.stat(point).st_dev)
                 work(f"{point}/queue", pushes, seed, recorder.mark, forget, buries_unique=buries_unique)
         finally:
             subprocess.run(["losetup", "--detach", disk, log], check=True)
@@ -99,10 +105,13 @@ def main() -> int:
     parser.add_argument("--pushes", type=int, default=60)
     parser.add_argument("--cuts", type=int, default=0, help="so many, chosen at random (0: all)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--forget", choices=("nothing", "files", "directories", "markers"), default="nothing")
+    parser.add_argument(
+        "--forget", choices=("nothing", "files", "directories", "markers", "order"), default="nothing"
+    )
     options = parser.parse_args()
     random = Random(options.seed)
-    with TemporaryDirectory(dir="/dev/shm") as home:
+    trust = patch.object(durable, "keeps_order", lambda device: True)
+    with trust if options.forget == "order" else nullcontext(), TemporaryDirectory(dir="/dev/shm") as home:
         trial = Trial(options.filesystem, Path(home))
         trial.record(options.pushes, options.seed, options.forget)
         log = list(entries(f"{home}/log"))
@@ -121,6 +130,7 @@ def main() -> int:
                 "unique": sum(entry.mark.startswith("unique") for entry in log),
                 "writes": sum(entry.size_bytes > 0 for entry in log),
                 "confirmed": sum(entry.is_durable for entry in log),
+                "keeps_order": trial.keeps_order,
                 "cuts": len(chosen),
                 "possible": len(every),
                 "found": trial.found,

@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -55,16 +56,26 @@ def test_what_was_acknowledged_survives_each_power_cut(kind: str, guest: Guest, 
     assert found == [], "\n".join(found)
     assert facts["pushed"] == int(PUSHES)
     assert facts["unique"] >= 3, "keys become free again"
+    assert facts["keeps_order"] == (kind != "btrfs")
     assert facts["cuts"] >= int(CUTS)
 
 
-@pytest.mark.parametrize("forgotten", ["files", "directories", *(["markers"] if WHOLE else [])])
-@pytest.mark.parametrize("kind", MAKE if WHOLE else ["ext4"])
+FORGOTTEN = [("ext4", "files"), ("ext4", "directories")]
+if WHOLE:
+    FORGOTTEN = [*product(MAKE, ("files", "directories", "markers")), ("btrfs", "order")]
+
+
+@pytest.mark.parametrize(("kind", "forgotten"), FORGOTTEN)
 def test_a_sync_that_is_left_out_is_found(kind: str, forgotten: str, guest: Guest, tell: Tell) -> None:
     facts = try_cuts(guest, kind, "--forget", forgotten, "--cuts", "15")
     found = facts.pop("found")
     tell(filesystem=kind, forgotten=forgotten, **facts, found=len(found))
-    wanted = {"files": ("is damaged", "is not whole"), "directories": ("is lost",), "markers": (",q=",)}
+    wanted = {
+        "files": ("is damaged", "is not whole"),
+        "directories": ("is lost",),
+        "markers": (",q=",),
+        "order": ("of the unique key",),
+    }
     assert any(text in one for one in found for text in wanted[forgotten]), found
 
 

@@ -64,6 +64,7 @@ def torn(before: list[str], after: dict[str, Any], random: Callable[[], float]) 
 def facts_of(node: Any, mode: int = 0) -> os.stat_result:
     is_file = isinstance(node, File)
     facts: Any = SimpleNamespace(
+        st_dev=0,
         st_mode=(stat.S_IFREG if is_file else stat.S_IFDIR) | mode,
         st_nlink=node.links if is_file else 2,
         st_size=len(node.data) if is_file else 4096,

@@ -219,7 +219,7 @@ class Disasters:
         if host.alive:
             host.die()
             random = self.world.scheduler.random
-            self.world.server.cut_power(random, ordered=random.random() < 0.5)
+            self.world.server.cut_power(random)
             final.power_was_cut(self.oracle)
             self.world.note("power", "cut")
             self.world.later(random.uniform(0.1, 3), lambda: self._revive(host, True))

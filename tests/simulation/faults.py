@@ -17,6 +17,7 @@ _TOGETHER_SHARE = 0.15
 _JOURNAL_SHARE = 0.15
 _EFFECTS_SHARE = 0.2  # as of limits
 _OUTPUTS_SHARE = 0.3
+_ORDERED_SHARE = 0.5  # of local filesystems
 _CONSUMERS_SHARE = 0.1
 
 
@@ -33,6 +34,7 @@ class FaultRates:
     pace: float = 1.0  # seconds between a host's pushes
     gap: float = 0.0  # seconds between the two parts of a torn listing, at most
     local: bool = False  # a local filesystem, of one host
+    ordered: bool = False  # that keeps the order of changes: a power cut takes the last ones, and not any
     slow: float = 0.0  # the request, or its reply, takes up to the client's longest retry
     lost: float = 0.0  # the reply is lost, and the request sent again
     copied: float = 0.0  # a copy of the request is carried out late
@@ -90,6 +92,8 @@ def forecast(seed: int) -> FaultRates:
     fault_rates = _with_unique_keys(_forecast(seed), Random(seed ^ 0x0DD))
     fault_rates = replace(fault_rates, priorities=seed % _PRIORITIES_EVERY == 0)
     fault_rates = _with_requests(fault_rates, Random(seed ^ 0xA6A))
+    if fault_rates.local:
+        fault_rates = replace(fault_rates, ordered=Random(seed ^ 0x0DE).random() < _ORDERED_SHARE)
     if not fault_rates.local and Random(seed ^ 0x11417).random() < _LIMITED_SHARE:
         fault_rates = replace(fault_rates, limits=True)
     fault_rates = _with_batches(fault_rates, Random(seed ^ 0xBA7C))

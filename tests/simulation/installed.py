@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from maildefer import events
-from maildefer.maildir import claims, doubt, due, names, pop, scan
+from maildefer.maildir import claims, doubt, due, durable, names, pop, scan
 from maildefer.maildir.drafts import placer
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries, schedule
@@ -221,6 +221,7 @@ def installed() -> Iterator[None]:
         put(ticker.Ticker, "compose", staticmethod(lambda task, queue, host: lambda stem: [periodic.DATA]))
         put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))
         put(doubt, "is_listed", lambda path, name, system: _on[-1].look(listed, path, name, system))
+        put(durable, "keeps_order", lambda device: running().client.world.server.keeps_order)
         put(names, "_count", count())
         _installed.append(True)
         try:

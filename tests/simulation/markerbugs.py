@@ -60,7 +60,12 @@ def freed_whole(old: Any) -> Any:
 
 
 def unsynced(old: Any) -> Any:
-    return SimpleNamespace(sync_directory=lambda path, *, system: None)
+    return SimpleNamespace(**{**vars(old), "sync_directory": lambda path, *, system, opened=-1: None})
+
+
+def order_trusted(old: Any) -> Any:
+    """As if each filesystem kept the order of changes."""
+    return SimpleNamespace(**{**vars(old), "keeps_order": lambda device: True})
 
 
 def found_unfinished(old: Any) -> Any:

@@ -504,6 +504,15 @@ MUTANTS = (
         one(finder.MarkerFinder, "sync_markers", bugs.constant(None)),
     ),
     Mutant(
+        "unique: order trusted where there is none",
+        one(drafts, "durable", markerbugs.order_trusted),
+    ),
+    Mutant(
+        "unique: left folders not on the disk where no order is kept",
+        one(ends, "durable", markerbugs.order_trusted),
+        units="tests/maildir/markers/test_ends.py",
+    ),
+    Mutant(
         "unique: the folder of markers not on the disk",
         one(finder.MarkerFinder, "__init__", markerbugs.folder_unsynced),
     ),

@@ -131,6 +131,7 @@ class ScheduleRun:
         """A copy of one that was made by the real code, in a schedule of its own."""
         server = self.world.server = Server(made(*(layout.path for layout in self.layouts)))
         if self.fault_rates.local:
+            server.keeps_order = self.fault_rates.ordered
             server.can_lose_power()
 
     def _is_done(self) -> bool:
@@ -159,6 +160,7 @@ class ScheduleRun:
             latency=0.002,
             workers=fault_rates.workers,
             local=fault_rates.local,
+            ordered=fault_rates.ordered,
             paperwork=fault_rates.paperwork,
             shared=fault_rates.shared,
             later=fault_rates.later,

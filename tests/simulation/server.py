@@ -59,6 +59,7 @@ class Server:
     def __init__(self, tree: Tree | None = None) -> None:
         self._numbers = 0
         self.journal: list[Record] | None = None  # since the last cut; None where no power can be cut
+        self.keeps_order = False  # a power cut takes the last changes, and not any
         self._base: dict[Directory, dict[str, Node]] = {}
         self.directories: dict[str, Directory] = {}
         if tree is None:
@@ -199,32 +200,35 @@ class Server:
             file.synced = file.data
 
     def sync_directory(self, path: str) -> None:
-        """Its changes of now are on the disk, and all that the same files and folders went through before."""
+        """Its changes of now are on the disk, and all that the same files and folders went through before.
+
+        With order kept, so is all else that was changed before.
+        """
         if self.journal is None:
             return
         synced, touched = self.directories.get(path), set()
         for record in reversed(self.journal):
             if synced in (record.folder, record.other):
                 touched.add(record.node)
-            record.durable = record.durable or record.node in touched
+            record.durable = record.durable or record.node in touched or (self.keeps_order and bool(touched))
 
     def is_durable(self, path: str) -> bool:
         """Whether the name that is there would survive a power cut."""
         node = self.look(path)
         return all(record.durable for record in self.journal or () if record.node is node)
 
-    def cut_power(self, random: Random, *, ordered: bool) -> None:
+    def cut_power(self, random: Random) -> None:
         """What was not synced is gone: of the names the last ones (a journal), or any; of the bytes any tail."""
         assert self.journal is not None
         records, last = self.journal, -1
         for index, record in enumerate(records):
             last = index if record.durable else last
-        kept = random.randint(last + 1, len(records)) if ordered else 0
+        kept = random.randint(last + 1, len(records)) if self.keeps_order else 0
         made = {record.node for record in records if isinstance(record.node, Directory)}
         for folder in (*self._base, *made):
             folder.names = dict(self._base.get(folder, {}))
         for index, record in enumerate(records):
-            if record.durable or (index < kept if ordered else random.random() < 0.5):
+            if record.durable or (index < kept if self.keeps_order else random.random() < 0.5):
                 self._replay(record)
         self._find_directories()
         for file in self._files():

@@ -65,10 +65,14 @@ class FolderDraft:
                 self._system.close(descriptor)
 
     def sync(self) -> None:
-        """Make the folder durable. Its files have the queue's group before it has its mode."""
+        """Make the folder durable, with its rights."""
+        self.give()
+        durable.sync_directory(self.path, system=self._system)
+
+    def give(self) -> None:
+        """Give the folder its rights. Its files have the queue's group before it has its mode."""
         if self.rights.is_shared:
             give_folder(self._layout.path, f"tmp/{self.name}", self.rights, self._mode)
-        durable.sync_directory(self.path, system=self._system)
 
     def place(self, place: str, make_parent: Callable[[], object] | None = None) -> bool:
         """Rename the folder into its place; False if that is held.

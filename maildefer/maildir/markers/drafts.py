@@ -35,21 +35,30 @@ class MarkerDraft(FolderDraft):
         self.key = key_in(marker)
         self.descriptor = -1
         self.is_alone = False  # without an entry
+        self.keeps_order = False  # the filesystem: what comes last is on the disk after all that is before it
 
     def write_marker(self, data: bytes | None) -> None:
         """Write marker and entry, and sync them. None: the entry exists already.
 
-        Both are there before the first sync, so that one commit of ext4's journal has both names.
+        Both are there before the first sync, so that one commit of ext4's journal has both names. Where the
+        filesystem keeps order, the entry's bytes alone need a sync.
         """
         self.is_alone = data is None
         if data is not None:
             entry = f"{self.path}/{self.marker}{DRAFT}"
             self.descriptor = durable.begin_file(entry, data, rights=self.rights, system=self._system)
         marker = f"{self.path}/{self.marker}"
-        self._system.close(durable.begin_file(marker, b"", rights=self.rights, system=self._system))
+        descriptor = durable.begin_file(marker, b"", rights=self.rights, system=self._system)
+        try:
+            self.keeps_order = durable.keeps_order(self._system.fstat(descriptor).st_dev)
+        finally:
+            self._system.close(descriptor)
         if data is not None:
             self._system.fsync(self.descriptor)
-        self.sync()
+        if self.keeps_order:
+            self.give()
+        else:
+            self.sync()
 
     def has_link(self) -> bool:
         """Whether the entry is still somewhere: else it was swept, or somebody has pushed it and it has ended."""

@@ -65,10 +65,15 @@ def sync_move(layout: Layout, folder: str, system: System) -> None:
 
     With a sync of its last folder alone, btrfs may have it in two after a power cut.
     """
-    for path in (layout.later_new, layout.new, layout.cur):
-        with suppress(FileNotFoundError):  # it holds nothing
-            durable.sync_directory(path, system=system)
-    durable.sync_directory(folder, system=system)
+    descriptor = system.open(folder, durable.DIRECTORY)
+    try:
+        if not durable.keeps_order(system.fstat(descriptor).st_dev):
+            for path in (layout.later_new, layout.new, layout.cur):
+                with suppress(FileNotFoundError):  # it holds nothing
+                    durable.sync_directory(path, system=system)
+        durable.sync_directory(folder, system=system, opened=descriptor)
+    finally:
+        system.close(descriptor)
 
 
 def finish_requeue(layout: Layout, marker: str, *, system: System) -> None:

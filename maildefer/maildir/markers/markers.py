@@ -4,7 +4,8 @@
 2. That folder is renamed to `.maildefer/unique/HASH`, and the new name is synced. The filesystem refuses to rename a
    folder to one that is not empty. Its name in `tmp/` is never used again, so a request that is sent again, or that
    arrives late, finds nothing.
-3. The entry is moved from there to `new/`, or to `.later/` until it is due, and that is synced.
+3. The entry is moved from there to `new/`, or to `.later/` until it is due, and that is synced. Where the filesystem
+   keeps order (see `durable`), this is the only sync of names.
 
 Whoever finds a marker whose entry is still beside it carries out step 3, so a process that dies after step 2 holds up
 nobody. An entry is moved only once, so a late duplicate of that rename can't bring back what was handled.
@@ -167,7 +168,8 @@ class Markers:
         After a fault the entry is withdrawn, but not from where it waits: another push may have found it there.
         """
         try:
-            self._finder.sync_markers()
+            if draft.is_alone or not draft.keeps_order:  # else the entry's sync is one of its marker too
+                self._finder.sync_markers()
             if draft.is_alone:
                 return
             self._finder.move_entry(place, draft.marker)

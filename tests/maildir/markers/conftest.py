@@ -1,4 +1,4 @@
-"""The markers of one queue, and a process that dies at a chosen call."""
+"""The markers of one queue, on filesystems of both kinds, and a process that dies at a chosen call."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Markers
 from tests.support.queues import LABEL, TRACKED, World
@@ -14,6 +15,13 @@ from tests.support.queues import LABEL, TRACKED, World
 
 class Killed(BaseException):
     """What a process that was killed does from then on: nothing."""
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["each folder synced", "order kept"])
+def order_kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the filesystem is one that keeps the order of changes."""
+    monkeypatch.setattr(durable, "keeps_order", lambda device: request.param)
+    return bool(request.param)
 
 
 @pytest.fixture

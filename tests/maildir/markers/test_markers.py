@@ -69,19 +69,20 @@ def test_the_key_of_an_entry_names_its_marker(markers: Markers, layout: Layout) 
 
 @pytest.mark.invariant(1)
 def test_the_marker_is_durable_before_its_entry_can_be_handled(
-    markers: Markers, layout: Layout, world: World
+    markers: Markers, layout: Layout, world: World, order_kept: bool
 ) -> None:
     push(markers, "the folder exists")
     world.forget()
     key = push(markers).key
     steps = [str(call) for call in world.calls if call.what in ("write", "fsync", "rename")]
     draft = next(call.arguments[0] for call in world.calls if call.what == "mkdir").rpartition("/")[2]
+    of_names = [] if order_kept else [f"fsync {draft}", "fsync unique"]
     assert steps == [
         f"write {key}.draft",
         f"fsync {key}.draft",
-        f"fsync {draft}",
+        *of_names[:1],
         f"rename {draft} -> {hash_of('order-17')}",
-        "fsync unique",
+        *of_names[1:],
         f"rename {key}.draft -> {key}",
         "fsync new",
     ]
@@ -92,7 +93,7 @@ def test_an_entry_that_is_found_is_durable_before_its_key_is_returned(markers: M
     push(markers)
     world.forget()
     push(markers)
-    assert [str(call) for call in world.calls if call.what == "fsync"] == ["fsync unique", "fsync new"]
+    assert [str(call) for call in world.calls if call.what == "fsync"][-2:] == ["fsync unique", "fsync new"]
 
 
 def test_a_pusher_that_is_killed_at_any_call_blocks_nobody(layout: Layout) -> None:
@@ -110,7 +111,7 @@ def test_a_pusher_that_is_killed_at_any_call_blocks_nobody(layout: Layout) -> No
         assert held(layout, name) == [marked.key]
         if survived:
             break
-    assert calls > 15
+    assert calls > 12
 
 
 @pytest.mark.parametrize("fault", [errno.ENOENT, errno.EIO, errno.ESTALE])
