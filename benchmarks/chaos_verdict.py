@@ -111,10 +111,7 @@ def judge(facts: Facts) -> Verdict:
             sum(extra.values()) <= sum(died_handling.values()) + died_settling + outlived,
             "more extra handlings than workers that died, or lost a claim, with a message in hand",
         ),
-        (
-            not unexplained,
-            f"handled again, though no worker died on it: {sorted(unexplained)[:3]}",
-        ),
+        (not unexplained, f"handled again, though no worker died on it: {sorted(unexplained)[:3]}"),
         (not early, f"handled before they were due: {early[:3]}"),
         (not twice, f"instants of a periodic task that were pushed twice: {twice[:3]}"),
         (calls >= wanted, f"{wanted} instants of a periodic task, and only {calls} calls of it"),

@@ -23,10 +23,7 @@ def measure(quick: bool) -> list[Figure]:
     """Microseconds a message."""
     rounds, share = (3, 10) if quick else (9, 1)
     figures = []
-    for case, data in {
-        TEXT: entry_bytes(KEY),
-        LARGE: _large(),
-    }.items():
+    for case, data in {TEXT: entry_bytes(KEY), LARGE: _large()}.items():
         number = max(1, TIMES_OF[case] // share)
         looks = {name: partial(_microseconds, look, data, number) for name, look in LOOKS.items()}
         samples = interleave(looks, rounds, print)

@@ -60,27 +60,13 @@ if TYPE_CHECKING:
     from maildefer.mail import MailRequest as MailRequest
     from maildefer.mail import MailResponse as MailResponse
     from maildefer.queue import Queue as Queue
-    from maildefer.routing import (
-        Defer as Defer,
-    )
-    from maildefer.routing import (
-        Reject as Reject,
-    )
-    from maildefer.routing import (
-        Router as Router,
-    )
-    from maildefer.routing import (
-        route as route,
-    )
-    from maildefer.routing import (
-        route_like as route_like,
-    )
-    from maildefer.routing import (
-        stateless as stateless,
-    )
-    from maildefer.tasks import (
-        task as task,
-    )
+    from maildefer.routing import Defer as Defer
+    from maildefer.routing import Reject as Reject
+    from maildefer.routing import Router as Router
+    from maildefer.routing import route as route
+    from maildefer.routing import route_like as route_like
+    from maildefer.routing import stateless as stateless
+    from maildefer.tasks import task as task
     from maildefer.version import VERSION as __version__
 
 _HOMES = {

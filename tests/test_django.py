@@ -121,10 +121,7 @@ def test_attachments_alternatives_and_headers_beyond_ascii_are_kept(outgoing: Pa
 
 def test_a_domain_beyond_ascii_is_what_the_dns_knows(outgoing: Path) -> None:
     letter("ann@bücher.example", "Jörg <jörg@example.org>").send()
-    assert {one.recipient for one in envelopes(outgoing)} == {
-        "ann@xn--bcher-kva.example",
-        "jörg@example.org",
-    }
+    assert {one.recipient for one in envelopes(outgoing)} == {"ann@xn--bcher-kva.example", "jörg@example.org"}
 
 
 @pytest.mark.parametrize(

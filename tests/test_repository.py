@@ -53,15 +53,7 @@ def test_every_test_dependency_and_script_is_declared() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     required = re.findall(r"^([\w-]+)", config["options"]["install_requires"], re.MULTILINE)
-    assert set(required) == {
-        "cronsim",
-        "filelock",
-        "flufl",
-        "Jinja2",
-        "psutil",
-        "structlog",
-        "typer",
-    }
+    assert set(required) == {"cronsim", "filelock", "flufl", "Jinja2", "psutil", "structlog", "typer"}
     assert config["options.entry_points"]["console_scripts"].strip() == "maildefer = maildefer.cli:main"
 
 

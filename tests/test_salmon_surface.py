@@ -520,12 +520,7 @@ def test_the_rest_of_the_router_is_there():
 
 def test_a_queue_makes_its_folders_and_has_its_attributes(here):
     made = queue.Queue("run/q", pop_limit=9, oversize_dir="run/big")
-    assert parameters(queue.Queue) == {
-        "queue_dir": ...,
-        "safe": False,
-        "pop_limit": 0,
-        "oversize_dir": None,
-    }
+    assert parameters(queue.Queue) == {"queue_dir": ..., "safe": False, "pop_limit": 0, "oversize_dir": None}
     assert (made.dir, made.pop_limit) == ("run/q", 9)
     assert os.path.samefile(made.oversize_dir, here / "run/big/new")
     assert {"tmp", "new", "cur"} <= set(os.listdir("run/q"))

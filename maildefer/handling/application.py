@@ -153,11 +153,7 @@ class Application:
     def routes_table(self) -> list[dict[str, Any]]:
         """Every route of every queue, in the order in which they are tried, as plain data."""
         return [
-            {
-                "queue": queue,
-                "pattern": pattern.pattern,
-                **handler_marks.described(function),
-            }
+            {"queue": queue, "pattern": pattern.pattern, **handler_marks.described(function)}
             for queue, modules in self._modules_of_queues()
             for pattern, functions in self.router.table()
             for function in functions

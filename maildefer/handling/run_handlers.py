@@ -15,15 +15,7 @@ from maildefer.handling.calls.terms import CallTerms, at_once
 from maildefer.handling.handler_marks import HasRecipient
 from maildefer.handling.handoff import HandoffResolver
 from maildefer.handling.limits.admission import FAULT_SECONDS, within_limits, within_tokens
-from maildefer.handling.outcomes import (
-    ACKED,
-    Buried,
-    HandedOff,
-    Outcome,
-    Postponed,
-    no_handler_text,
-    worst,
-)
+from maildefer.handling.outcomes import ACKED, Buried, HandedOff, Outcome, Postponed, no_handler_text, worst
 from maildefer.handling.results import Handoff, failure, meaning_of, outcome_of
 from maildefer.handling.routes import RoutingBase
 from maildefer.matching.index import MatchLike

@@ -132,11 +132,7 @@ def _part(item: Any, following: FirstSet, flags: int) -> _Part:
 def _run(characters: list[int]) -> _Part:
     """The cost of a run of characters: from many places in order, each is compared with its own kind only."""
     most = max(Counter(chr(character).lower() for character in characters).values())
-    return _Part(
-        _ONE,
-        (_CHARACTER * len(characters),),
-        swept=(_CHARACTER * min(len(characters), 1 + most),),
-    )
+    return _Part(_ONE, (_CHARACTER * len(characters),), swept=(_CHARACTER * min(len(characters), 1 + most),))
 
 
 def _once(part: _Part) -> _Part:

@@ -141,9 +141,7 @@ print(app.test_client().post("/invite", data={"address": "ann@example.org"}).sta
 """
 
 
-def test_what_a_web_application_sends_is_in_the_outgoing_queue(
-    project: Path,
-) -> None:
+def test_what_a_web_application_sends_is_in_the_outgoing_queue(project: Path) -> None:
     if MISSING:
         pytest.skip("Flask is not installed: .ci/setup test")
     (project / "run").mkdir()

@@ -15,13 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.formats.recorded_queue import (
-    BEAT_SECONDS,
-    TTL_SECONDS,
-    RecordedQueue,
-    environment,
-    write_project,
-)
+from tests.formats.recorded_queue import BEAT_SECONDS, TTL_SECONDS, RecordedQueue, environment, write_project
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MAKE = """

@@ -567,10 +567,7 @@ def test_a_route_on_a_method_is_refused_with_its_line(project: Write) -> None:
 def test_a_module_of_states_without_a_first_one_is_refused_with_its_line(project: Write) -> None:
     project("settings.py", TWO_QUEUES)
     project("posting.py", HANDLER)
-    project(
-        "index.py",
-        HANDLER.replace("@stateless", "").replace("START", "CONFIRMING"),
-    )
+    project("index.py", HANDLER.replace("@stateless", "").replace("START", "CONFIRMING"))
     with pytest.raises(ConfigurationError, match=r"index\.py:\d+: app\.index has states and no START"):
         Application.load()
 

@@ -205,11 +205,7 @@ def test_postfix_delivers_by_lmtp_on_a_socket_file_and_bounces_who_is_refused() 
     with (
         postfix.home() as folder,
         lmtp_file(folder, "--xclient-networks", "unix") as server,
-        postfix.relaying(
-            folder,
-            f"lmtp:unix:{folder}/lmtp",
-            "lmtp_send_xforward_command = yes",
-        ) as relay,
+        postfix.relaying(folder, f"lmtp:unix:{folder}/lmtp", "lmtp_send_xforward_command = yes") as relay,
     ):
         send(relay, b"Subject: x\r\n\r\n.hi\r\n" + b"y" * 998 + b"\r\n", "post@blog.test", "no.one@blog.test")
         wait_until(lambda: len(server.entries()) == 2)

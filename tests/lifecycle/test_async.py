@@ -151,10 +151,7 @@ def test_where_the_loop_is_blocked_the_handler_that_blocks_it_is_named(
     pool = start(workers=1, settings={"handler_timeout_seconds": 60})
     keys = push(project, "hang@brief", "block@test")
     timed_out = pool.await_event("worker.timed_out")
-    assert (timed_out["handler"], timed_out["entry"].partition(",a=")[0]) == (
-        "workers.front.HANDLE",
-        keys[1],
-    )
+    assert (timed_out["handler"], timed_out["entry"].partition(",a=")[0]) == ("workers.front.HANDLE", keys[1])
     died = pool.await_event("worker.died")
     assert (died["handler"], died["charged"]) == ("workers.front.HANDLE", True)
     assert "in _block" in died["traceback"]

@@ -60,11 +60,7 @@ def clock(project: Project, skew: float, *, mount: bool) -> dict[str, str]:
     folder = project.path / "site"
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(SITE)
-    return {
-        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
-        "SKEW": f"{skew:g}",
-        "MOUNT": "yes" if mount else "",
-    }
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "SKEW": f"{skew:g}", "MOUNT": "yes" if mount else ""}
 
 
 def instants(*pools: Pool, task: str = "do_all") -> list[int]:

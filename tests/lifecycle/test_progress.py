@@ -33,10 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("arguments", "shown"),
-    [
-        (("queue", "delete", "q", "--all", "--yes"), b"deleted"),
-        (("doctor", "."), b"races for a file"),
-    ],
+    [(("queue", "delete", "q", "--all", "--yes"), b"deleted"), (("doctor", "."), b"races for a file")],
 )
 def test_on_a_terminal_a_command_shows_how_far_it_is(
     folder: Path, arguments: tuple[str, ...], shown: bytes

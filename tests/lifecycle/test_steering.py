@@ -13,14 +13,7 @@ from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
 
 pytestmark = pytest.mark.lifecycle
-TERMINAL = (
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTSTP,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-)
+TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 FOREIGN = (signal.SIGUSR2,)  # means something to other masters
 
 

@@ -164,8 +164,7 @@ def drop_in(machine: Machine, *lines: str) -> Iterator[None]:
     file = "/etc/systemd/system/maildefer-pool.service.d/override.conf"
     try:
         machine.run(
-            f"mkdir -p $(dirname {file}); cat > {file}; {renewed}",
-            stdin="\n".join(["[Service]", *lines, ""]),
+            f"mkdir -p $(dirname {file}); cat > {file}; {renewed}", stdin="\n".join(["[Service]", *lines, ""])
         )
         yield
     finally:

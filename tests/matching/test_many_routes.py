@@ -118,8 +118,7 @@ def test_an_address_of_unreasonable_length_is_not_tried_without_end() -> None:
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize("where", ["main thread", "another thread"])
 @pytest.mark.parametrize(
-    ("regex", "address"),
-    [(ENDLESS, ENDLESS_ADDRESS), ("^(?P<a>.+)-(?P<b>.+)-(?P<c>.+)@x$", "-" * 60_000)],
+    ("regex", "address"), [(ENDLESS, ENDLESS_ADDRESS), ("^(?P<a>.+)-(?P<b>.+)-(?P<c>.+)@x$", "-" * 60_000)]
 )
 def test_a_bare_delivery_raises_what_is_wrong_with_the_route_before_any_handler_runs(
     where: str, regex: str, address: str

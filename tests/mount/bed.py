@@ -32,13 +32,7 @@ NETWORK = "10.77.0.0/24"  # to which it is exported
 PACKAGES = (
     "user-mode-linux nfs-kernel-server nfs-common rpcbind iproute2 kmod e2fsprogs gcc libc6-dev procps mutt"
 )
-NEEDED = (
-    KERNEL,
-    "/usr/sbin/rpc.nfsd",
-    "/usr/sbin/mount.nfs",
-    "/usr/sbin/rpcbind",
-    "/usr/sbin/mkfs.ext4",
-)
+NEEDED = (KERNEL, "/usr/sbin/rpc.nfsd", "/usr/sbin/mount.nfs", "/usr/sbin/rpcbind", "/usr/sbin/mkfs.ext4")
 IMAGE_BYTES = 1 << 30  # of the export; the file is sparse
 
 

@@ -11,6 +11,5 @@ EVERY = ("4.2", "4.1", "4.0", "3")
 def on(*versions: str, chosen: tuple[str, ...] = ()) -> pytest.MarkDecorator:
     """Run a case with these versions, and with the chosen ones in `make test`."""
     return pytest.mark.parametrize(
-        "vers",
-        [pytest.param(vers, marks=pytest.mark.chosen if vers in chosen else ()) for vers in versions],
+        "vers", [pytest.param(vers, marks=pytest.mark.chosen if vers in chosen else ()) for vers in versions]
     )

@@ -27,10 +27,7 @@ from tests.support.front_end import ROOT, SECONDS, wait_until
 from tests.support.http_front_end import ALL, MESSAGE, tokens_in
 from tests.support.other_users import Accounts, become
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users"),
-    pytest.mark.lifecycle,
-]
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users"), pytest.mark.lifecycle]
 
 
 @contextmanager

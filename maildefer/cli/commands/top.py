@@ -23,8 +23,7 @@ _STEP_SECONDS, _STEPS = 15.0, 16
 @app.command()
 def top(
     queues: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[QUEUE]...", help="Show these; else those that are served."),
+        list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Show these; else those that are served.")
     ] = None,
     all_projects: Annotated[
         bool, typer.Option("--all-projects", help="Of this host, other projects' processes as well.")

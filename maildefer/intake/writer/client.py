@@ -8,14 +8,7 @@ import time
 from maildefer import events
 from maildefer.intake.outcomes import Refusal, Stored
 from maildefer.intake.writer.batcher import MAX_JOBS, WriterBatcher
-from maildefer.intake.writer.protocol import (
-    LENGTH_BYTES,
-    Job,
-    Message,
-    WriterAnswer,
-    pack,
-    unpack_answers,
-)
+from maildefer.intake.writer.protocol import LENGTH_BYTES, Job, Message, WriterAnswer, pack, unpack_answers
 from maildefer.intake.writer.shared_memory import Span, WriterLink
 
 _KNOWN_SECONDS = 1.0

@@ -32,14 +32,7 @@ from maildefer.intake.writer import shared_memory
 from maildefer.intake.writer.capacity import QueueCapacity
 from maildefer.intake.writer.drafts import DraftStore, due_of, fail, planned
 from maildefer.intake.writer.once import OnceWriter
-from maildefer.intake.writer.protocol import (
-    FrameReader,
-    Job,
-    Message,
-    WriterAnswer,
-    pack_answers,
-    unpack,
-)
+from maildefer.intake.writer.protocol import FrameReader, Job, Message, WriterAnswer, pack_answers, unpack
 from maildefer.intake.writer.shared_memory import WriterLink
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue, open_queue

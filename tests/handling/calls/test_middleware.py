@@ -587,10 +587,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> types.ModuleType
             [f"{__name__}.nothing"],
             rf"test_middleware\.py has no nothing: correct the name {__name__}\.nothing",
         ),
-        (
-            [__name__],
-            rf"{__name__} is a module: name a function in it, as {__name__}\.FUNCTION",
-        ),
+        ([__name__], rf"{__name__} is a module: name a function in it, as {__name__}\.FUNCTION"),
         (["email.mime"], r"^conf\.settings: email\.mime is a module: name a function in it"),
         (
             [f"{__name__}.BOOM"],

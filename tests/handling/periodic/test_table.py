@@ -73,8 +73,7 @@ def test_what_is_no_schedule_is_refused_and_told_what_is_one(given: dict[str, An
 
 
 @pytest.mark.parametrize(
-    "task",
-    [TASK, made(cron="15 3 * * *", tz="Europe/Berlin", catch_up="all", overlap=False)],
+    "task", [TASK, made(cron="15 3 * * *", tz="Europe/Berlin", catch_up="all", overlap=False)]
 )
 def test_a_record_of_a_task_is_read_as_it_was_written(task: PeriodicTask) -> None:
     assert task_in(json.loads(json.dumps(record_of(task)))) == task

@@ -124,8 +124,7 @@ def test_settings_that_are_imported_or_named_tell_the_project_too(blog: Path) ->
 
 
 @one_fast(
-    "before",
-    ["", "import conf.settings", "import workers.notify", "from maildefer.utils import settings"],
+    "before", ["", "import conf.settings", "import workers.notify", "from maildefer.utils import settings"]
 )
 def test_settings_that_can_be_imported_come_before_a_working_directory_without(
     blog: Path, before: str

@@ -127,8 +127,7 @@ def test_the_writer_of_a_front_end_that_was_killed_ends_by_itself(tmp_path: Path
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize(
-    "nonsense",
-    [b"\0\0\0\0", b"\0\0\0\1\xff", b"\0\0\0\5" + marshal.dumps(7), b"\0\0\0\2[]"],
+    "nonsense", [b"\0\0\0\0", b"\0\0\0\1\xff", b"\0\0\0\5" + marshal.dumps(7), b"\0\0\0\2[]"]
 )
 def test_a_writer_that_is_told_nonsense_ends_and_does_not_wait_on(layout: Layout, nonsense: bytes) -> None:
     """With it the front end, in whose place there comes another."""
