@@ -123,12 +123,35 @@ class Crew:
 
     def notes(self, word: str, guest: Guest | None = None) -> list[tuple[str, int]]:
         """Keys and attempts that the handlers noted."""
-        pattern = f"journal.{guest.name if guest else '*'}.*"
-        rows = [line.split() for path in self._journals(pattern) for line in path.read_text().splitlines()]
+        rows = self.rows(f"journal.{guest.name if guest else '*'}.*")
         return [(row[1], int(row[2])) for row in rows if row[0] == word and len(row) == 3]
 
+    def rows(self, pattern: str) -> list[list[str]]:
+        """The words of each line that programs and handlers wrote to files of that pattern."""
+        paths = self.bed.directory.glob(pattern)
+        return [line.split() for path in paths for line in path.read_text().splitlines()]
+
     def accepted(self) -> set[str]:
-        return {key for path in self._journals("accepted.*") for key in path.read_text().split()}
+        return {key for keys in self.rows("accepted.*") for key in keys}
+
+    def kill_workers(self, guest: Guest) -> int:
+        """Kill all workers of a client; returns how many there were."""
+        workers = guest.check(["sh", "-c", "pgrep -f '[m]aildefer: worker'"]).split()
+        guest.check(["kill", "-9", *workers])
+        return len(workers)
+
+    def crash_server(self, *handled: int, workers_too: bool = False) -> int:
+        """Crash the server and boot it again, each time that so many were handled; returns how many workers died.
+
+        With `workers_too`, all workers of a client are killed while it is away, each time of another client.
+        """
+        deaths = 0
+        for count, guest in zip(handled, self.bed.clients, strict=False):
+            self.await_handled(count)
+            self.bed.server.kill()
+            deaths += self.kill_workers(guest) if workers_too else 0
+            self.bed.server.boot()
+        return deaths
 
     def in_hand(self, guest: Guest) -> Counter[tuple[str, int]]:
         """What a client's handlers have begun and not ended."""
@@ -200,9 +223,6 @@ class Crew:
         for (key, _), times in Counter(started).items():
             again[key] += times - 1
         return (again - released).total()
-
-    def _journals(self, pattern: str) -> list[Path]:
-        return list(self.bed.directory.glob(pattern))
 
 
 def eventually(condition: Callable[[], T], what: str, seconds: float) -> T:

@@ -28,10 +28,10 @@ def begin(vers: str, enlist: Enlist) -> Crew:
 def settle_calls(crew: Crew, tell: Tell, vers: str) -> Figures:
     """No two calls ran at a time, and no token stays taken."""
     figures = settle_accounts(crew)
-    lines = [line for path in crew.bed.directory.glob("calls.*") for line in path.read_text().splitlines()]
-    tell(vers, figures, f"{len(lines)} calls")
-    assert {line.split()[1] for line in lines} == {"1"}
-    assert len(lines) < figures.accepted / 2, "they are batches"
+    calls = crew.rows("calls.*")
+    tell(vers, figures, f"{len(calls)} calls")
+    assert {at_once for _, at_once, *_ in calls} == {"1"}
+    assert len(calls) < figures.accepted / 2, "they are batches"
     held = crew.bed.server.check(["sh", "-c", f"find {EXPORT}/queue/.maildefer/tokens/held -type f"])
     assert held == ""
     return figures
@@ -40,10 +40,7 @@ def settle_calls(crew: Crew, tell: Tell, vers: str) -> Figures:
 @on("4.2", "3")
 def test_the_server_crashes_twice_and_no_calls_overlap(vers: str, enlist: Enlist, tell: Tell) -> None:
     crew = begin(vers, enlist)
-    for handled in (20, 80):
-        crew.await_handled(handled)
-        crew.bed.server.kill()
-        crew.bed.server.boot()
+    crew.crash_server(20, 80)
     assert settle_calls(crew, tell, vers).fences == 0
 
 

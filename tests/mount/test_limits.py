@@ -19,8 +19,7 @@ START = re.compile(_SLOT + rb".{0,400}" + _SLOT, re.DOTALL)
 
 def judge(crew: Crew) -> str:
     """By what all handlers noted; returns how many ran at a time, and started in a period, at most."""
-    paths = crew.bed.directory.glob("limited.*")
-    lines = [line.split() for path in paths for line in path.read_text().splitlines()]
+    lines = crew.rows("limited.*")
     times, at_once = sorted(float(began) for began, _ in lines), max(int(count) for _, count in lines)
     window = max(
         sum(1 for began in times if start <= began < start + PERIOD_SECONDS - _LATE_SECONDS)
@@ -41,10 +40,7 @@ def test_the_server_crashes_twice_and_no_more_run_than_the_limits(
     crew.settings = "conf.limited"
     crew.begin()
     crew.feed(40, at_once=20)
-    for handled in (20, 60):
-        crew.await_handled(handled)
-        crew.bed.server.kill()
-        crew.bed.server.boot()
+    crew.crash_server(20, 60)
     figures = settle_accounts(crew)
     tell(vers, figures, judge(crew))
     assert figures.fences == 0

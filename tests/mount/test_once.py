@@ -32,9 +32,8 @@ def begin(vers: str, enlist: Enlist, killed: int = 0) -> Crew:
 def effects(crew: Crew) -> dict[str, Counter[str]]:
     """By what the handlers noted: how often that was so of each key."""
     found = {word: Counter[str]() for word in ("new", "interrupted", "done", "known")}
-    for path in crew.bed.directory.glob("effects.*"):
-        for word, key in map(str.split, path.read_text().splitlines()):
-            found[word][key] += 1
+    for word, key in crew.rows("effects.*"):
+        found[word][key] += 1
     return found
 
 
@@ -62,16 +61,9 @@ def test_workers_are_killed_in_their_blocks_and_the_server_crashes_twice(
 ) -> None:
     """While it is away all workers of a client are killed; what they have asked for may be done after that."""
     crew = begin(vers, enlist, KILLED)
-    deaths = KILLED * len(crew.bed.clients)
-    for handled, away in zip((10, 50), crew.bed.clients, strict=True):
-        crew.await_handled(handled)
-        crew.bed.server.kill()
-        workers = away.check(["sh", "-c", "pgrep -f '[m]aildefer: worker'"]).split()
-        away.check(["kill", "-9", *workers])
-        deaths += len(workers)
-        crew.bed.server.boot()
-    _, interrupted = settle_effects(crew, tell, vers, deaths)
-    assert interrupted >= KILLED * len(crew.bed.clients)
+    killed = KILLED * len(crew.bed.clients)
+    _, interrupted = settle_effects(crew, tell, vers, killed + crew.crash_server(10, 50, workers_too=True))
+    assert interrupted >= killed
 
 
 @on("4.2", "3")

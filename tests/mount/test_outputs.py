@@ -33,10 +33,7 @@ def settle_sent(crew: Crew, tell: Tell, vers: str, deaths: int = 0) -> None:
     crew.drain()
     eventually(lambda: not crew.bed.server.check(look), "what was sent is handled", 120)
     figures = settle_accounts(crew, deaths=deaths)
-    rows = [
-        line.split() for path in crew.bed.directory.glob("sent.*") for line in path.read_text().splitlines()
-    ]
-    entries = Counter((key, number) for _, key, number in {tuple(row) for row in rows})
+    entries = Counter((key, number) for _, key, number in set(map(tuple, crew.rows("sent.*"))))
     left = crew.bed.server.check(["sh", "-c", "find /mnt/export/out/.maildefer/outbox -type f"]).split()
     tell(vers, figures, f"{len(left)} drafts left by the dead")
     assert entries == Counter({(key, str(n)): 1 for key in crew.accepted() for n in range(MESSAGES)})
@@ -50,15 +47,8 @@ def test_workers_are_killed_after_they_have_sent_and_the_server_crashes_twice(
 ) -> None:
     """While it is away all workers of a client are killed; what they have asked for may be done after that."""
     crew = begin(vers, enlist, KILLED)
-    deaths = KILLED * len(crew.bed.clients)
-    for handled, away in zip((10, 40), crew.bed.clients, strict=True):
-        crew.await_handled(handled)
-        crew.bed.server.kill()
-        workers = away.check(["sh", "-c", "pgrep -f '[m]aildefer: worker'"]).split()
-        away.check(["kill", "-9", *workers])
-        deaths += len(workers)
-        crew.bed.server.boot()
-    settle_sent(crew, tell, vers, deaths)
+    deaths = crew.crash_server(10, 40, workers_too=True)
+    settle_sent(crew, tell, vers, KILLED * len(crew.bed.clients) + deaths)
 
 
 @on("4.2", "3")

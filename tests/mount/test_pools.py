@@ -54,6 +54,12 @@ def settle_accounts(crew: Crew, killed: Guest | None = None, deaths: int = 0, de
     return figures
 
 
+def nobody_was_fenced(crew: Crew, vers: str, tell: Tell) -> None:
+    figures = settle_accounts(crew)
+    tell(vers, figures)
+    assert figures.fences == 0
+
+
 @on(*EVERY, chosen=("3",))
 def test_without_faults_everything_is_handled_once(vers: str, enlist: Enlist, tell: Tell) -> None:
     crew = enlist(vers)
@@ -69,13 +75,8 @@ def test_the_server_crashes_twice_and_nobody_is_fenced(vers: str, enlist: Enlist
     crew = enlist(vers)
     crew.begin()
     crew.feed(150, at_once=75)
-    for handled in (60, 160):
-        crew.await_handled(handled)
-        crew.bed.server.kill()
-        crew.bed.server.boot()
-    figures = settle_accounts(crew)
-    tell(vers, figures)
-    assert figures.fences == 0
+    crew.crash_server(60, 160)
+    nobody_was_fenced(crew, vers, tell)
 
 
 @on(*EVERY, chosen=("4.2",))
@@ -161,38 +162,36 @@ def welcome_back(crew: Crew, away: Guest, killed: Guest | None = None) -> Figure
     return figures
 
 
+def at_work(vers: str, enlist: Enlist) -> Crew:
+    crew = enlist(vers)
+    crew.begin()
+    crew.feed(150, at_once=75)
+    crew.await_handled(20)
+    return crew
+
+
 @on(*EVERY)
 def test_all_clients_are_cut_off_longer_than_the_ttl_and_nobody_is_fenced(
     vers: str, enlist: Enlist, tell: Tell
 ) -> None:
     """Whoever was away himself has seen nobody's silence."""
-    crew = enlist(vers)
-    crew.begin()
-    crew.feed(150, at_once=75)
-    crew.await_handled(20)
+    crew = at_work(vers, enlist)
     for client in crew.bed.clients:
         crew.bed.wire.partition(client.name, "server")
     last_for(AWAY_SECONDS)
     crew.bed.wire.heal()
-    figures = settle_accounts(crew)
-    tell(vers, figures)
-    assert figures.fences == 0
+    nobody_was_fenced(crew, vers, tell)
 
 
 @on("4.2", "3")
 def test_the_server_is_frozen_longer_than_the_ttl_and_nobody_is_fenced(
     vers: str, enlist: Enlist, tell: Tell
 ) -> None:
-    crew = enlist(vers)
-    crew.begin()
-    crew.feed(150, at_once=75)
-    crew.await_handled(20)
+    crew = at_work(vers, enlist)
     crew.bed.server.freeze()
     last_for(AWAY_SECONDS)
     crew.bed.server.thaw()
-    figures = settle_accounts(crew)
-    tell(vers, figures)
-    assert figures.fences == 0
+    nobody_was_fenced(crew, vers, tell)
 
 
 @on(*EVERY)
@@ -205,8 +204,7 @@ def test_a_worker_is_killed_while_its_request_is_on_its_way(vers: str, enlist: E
     crew.await_handled(20, away)
     crew.bed.wire.partition(away.name, "server")
     eventually(lambda: not crew.in_hand(away), "its handlers have ended, and wait for the server", 60)
-    workers = away.check(["sh", "-c", "pgrep -f '[m]aildefer: worker'"]).split()
-    away.check(["kill", "-9", *workers])
+    crew.kill_workers(away)
     eventually(lambda: crew.count("worker.died", away) >= WORKERS, "the supervisor has seen them die", 60)
     crew.bed.wire.heal()
     figures = settle_accounts(crew, deaths=WORKERS)
@@ -228,6 +226,4 @@ def test_packets_are_lost_doubled_reordered_and_late(vers: str, enlist: Enlist, 
             link = Link(loss=0.02, duplicate=0.05, reorder=0.1, delay_seconds=0.001, jitter_seconds=0.004)
             crew.bed.wire.shape(src, dst, link)
     crew.feed(60, at_once=60)
-    figures = settle_accounts(crew)
-    tell(vers, figures)
-    assert figures.fences == 0
+    nobody_was_fenced(crew, vers, tell)

@@ -26,7 +26,7 @@ def ask(crew: Crew) -> None:
 
 
 def answers(crew: Crew) -> list[str]:
-    return [line for path in crew.bed.directory.glob("answers.*") for line in path.read_text().splitlines()]
+    return [" ".join(row) for row in crew.rows("answers.*")]
 
 
 def each_key_has_its_entries_once(crew: Crew, vers: str, tell: Tell) -> None:

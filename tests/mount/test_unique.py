@@ -26,7 +26,7 @@ def push_on_all(crew: Crew, count: int) -> None:
 def settle_once(crew: Crew, tell: Tell, vers: str, doubts: int = 0) -> None:
     """Each entry that was handled is one that exactly one push has made, and no marker stays."""
     figures = settle_accounts(crew)
-    new = [key for path in crew.bed.directory.glob("new.*") for key in path.read_text().split()]
+    new = [key for keys in crew.rows("new.*") for key in keys]
     handled = {key for key, _ in crew.notes("start")}
     tell(vers, figures, f"{len(new)} were new")
     assert len(new) == len(set(new))
@@ -45,10 +45,7 @@ def test_one_key_pushed_on_three_hosts_while_the_server_crashes(
     crew = enlist(vers)
     crew.begin()
     push_on_all(crew, 100)
-    for handled in (5, 15):
-        crew.await_handled(handled)
-        crew.bed.server.kill()
-        crew.bed.server.boot()
+    crew.crash_server(5, 15)
     settle_once(crew, tell, vers)
 
 
