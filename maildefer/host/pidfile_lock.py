@@ -1,8 +1,7 @@
 """One process for each pid file and host: a lock in the host's own runtime directory.
 
-Not beside the pid file itself: that may be on NFS, whose locks outlive their holders.
-Loaded by the command line, which takes the lock and then executes the process that is to keep it, since filelock
-costs 11 MB that a supervisor can do without.
+Not beside the pid file itself: that may be on NFS, whose locks outlive their holders. The command line takes the lock,
+and then executes the process that is to keep it, which does without filelock's 11 MB.
 """
 
 from __future__ import annotations

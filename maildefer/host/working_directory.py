@@ -1,8 +1,7 @@
 """The working directory of a process that runs user code: a change is noticed, and undone.
 
-`os.chdir` and `os.fchdir` are replaced by functions that notice it. Calling getcwd(2) after each message would cost a
-system call, and an audit hook its call for each of a message's dozen other events; this costs nothing before a change.
-A change by C code is not seen.
+`os.chdir` and `os.fchdir` are replaced by functions that notice it, which costs nothing before a change, as getcwd(2)
+or an audit hook would. A change by C code is not seen.
 """
 
 from __future__ import annotations

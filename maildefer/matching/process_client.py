@@ -1,9 +1,7 @@
 """Matches addresses in other processes, within a limit, for threads.
 
-No signal interrupts `re` in a thread, and it stops all other threads meanwhile, since it keeps the interpreter's lock.
-Few routes have a shape that may take long, so no such process is started before one is needed. Then there are as many
-as threads ask at a time, so that none waits behind a hostile address; two are kept. They are executed, not forked,
-since this process has threads; they end with it, and are not shared with its forks.
+None is started before a route needs it; then there are as many as threads ask at a time, and two are kept (decision
+23). They are executed, not forked, since this process has threads; they end with it, and are not shared with its forks.
 """
 
 from __future__ import annotations

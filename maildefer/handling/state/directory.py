@@ -1,9 +1,7 @@
 """The state store that processes and hosts share: a directory on the mount, a small file for each conversation.
 
-A file's name is `HASH,VERSION.RANDOM`, in one of 4,096 folders by the hash's first digits, and it is found by listing
-that folder. The plain way, one fixed name replaced by rename, was rejected: an NFS client uses its cached answer
-to a look-up for up to 30 s, so a host that once found no file would go on reading `START`. A listing after a
-change of one's own is fresh, and a name that never comes back is in no cache (I4).
+A file's name is `HASH,VERSION.RANDOM`, in one of 4,096 folders by the hash's first digits. It is found by listing that
+folder after a change of one's own, and never comes back (I4): decision 10 says why.
 
 A conversation is handled by one worker at a time (its token), so no two write at once. Where two do (`@nolocking`), the
 highest version counts, and no reader ever sees a torn file.

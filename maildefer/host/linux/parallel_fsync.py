@@ -1,9 +1,7 @@
 """Syncing several files at the same time, by one thread: the kernel's asynchronous I/O (io_submit(2)).
 
-One after the other, each fsync(2) waits for the disk to empty its cache, though one commit of the journal may have held
-what all of them need. At the same time they wait together. Not for a mount whose server may be gone: the kernel's own
-threads do it, which no signal ends, and a process does not end before they have ended.
-The standard library has no name for it, and a thread for each file costs more than it saves.
+They wait for one commit of the filesystem's journal together (decision 27). Not for a mount whose server may be gone:
+the kernel's own threads do it, which no signal ends, and a process does not end before they have ended.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Decides when jobs are sent to the writer, and how many in a batch.
 
-A batch has one directory sync, and on ext4 one commit of the journal. So on a local disk the rate is highest where one
-batch is written at a time, and all jobs that come meanwhile make up the next; a second batch at the same time pays when
-many jobs wait. On a mount each message waits for a server, which can answer others meanwhile: there the rate is highest
-where all are in progress at the same time.
+On a local disk one batch is written at a time, and what comes meanwhile makes up the next, or a second one beside it
+where many jobs wait; on a mount all are in progress at the same time (decision 26).
 """
 
 from __future__ import annotations
