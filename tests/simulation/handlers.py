@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outcome, Postponed
@@ -21,6 +22,9 @@ _CONVERSATIONS = 2
 
 class Handlers:
     """One worker's, for one queue. With tokens, a message belongs to a conversation, as for a stateful handler."""
+
+    keeps: Final[Mapping[str, float]] = {}
+    may_keep: Final = False
 
     def __init__(
         self,
