@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from maildefer.handling import handler_marks
+from maildefer.handling.outgoing import delivery_count
 from maildefer.handling.outgoing.destinations import destinations_of
 from maildefer.handling.project.settings import loaded_settings, plain_settings
 from maildefer.handling.retry import RetryPolicy
@@ -30,13 +31,23 @@ _POLICY = RetryPolicy(
 @stateless
 async def START(message: MailRequest, recipient: str | None = None) -> None:
     from maildefer.handling.outgoing.delivery import Delivery  # 10 MB: only for a process that sends
+    from maildefer.handling.outgoing.failure import DeliveryFailed
 
-    delivery = Delivery(message, DESTINATIONS.of(message.To), _POLICY)
+    destination, came_of = DESTINATIONS.of(message.To), "deferred"
     try:
-        await asyncio.to_thread(delivery.send)
-    except asyncio.CancelledError:
-        delivery.abort()
+        delivery = Delivery(message, destination, _POLICY)
+        try:
+            await asyncio.to_thread(delivery.send)
+        except asyncio.CancelledError:
+            delivery.abort()
+            raise
+        came_of = "sent"
+    except DeliveryFailed as failure:
+        came_of = "expired" if failure.is_expired else "refused"
         raise
+    finally:
+        if delivery_count.count is not None:
+            delivery_count.count(destination.name, came_of)
 
 
 handler_marks.mark_policy(START, handler_marks.LIMITS, DESTINATIONS.limits())

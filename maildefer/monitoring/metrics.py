@@ -63,6 +63,7 @@ def _of_process(process: Found) -> Iterator[Metric]:
         yield _gauge("reload_refused", "1: the last reload was refused.", (), [((), refused)])
     yield from _of_leases(objects(status.get("queues")))
     yield from _of_attempts(objects(status.get("attempts")), objects(status.get("notable")))
+    yield from _of_deliveries(objects(status.get("deliveries")))
     groups = [one for one in objects(status.get("front_end_groups")) if one.get("kind") != "monitor"]
     yield from _of_front_ends(groups or objects(status.get("front_ends")), objects(status.get("front_ends")))
 
@@ -110,6 +111,16 @@ def _of_attempts(attempts: list[dict[str, Any]], notable: list[dict[str, Any]]) 
             key = (one.get("queue"), one.get("kind"))
             buried[key] = buried.get(key, 0.0) + number(one.get("count"))
     yield _counter("buried", "Burials, by the kind of reason.", ("queue", "reason"), buried.items())
+
+
+def _of_deliveries(deliveries: list[dict[str, Any]]) -> Iterator[Metric]:
+    counts = [
+        ((one.get("destination"), outcome), number(count))
+        for one in deliveries
+        for outcome, count in (one.get("outcomes") or {}).items()
+    ]
+    labels = ("destination", "outcome")
+    yield _counter("deliveries", "Attempts to deliver, by what came of them.", labels, counts)
 
 
 def _of_front_ends(groups: list[dict[str, Any]], processes: list[dict[str, Any]]) -> Iterator[Metric]:

@@ -76,6 +76,10 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     eventually(lambda: project.notes("start", key), "a handler has it")
     eventually(lambda: project.names("dead_new"), "the other one is buried")
     eventually(lambda: pool.status()["rate_per_second"] is not None, "it has a rate")
+    push(pool, "nobody@a.example")
+    eventually(lambda: maildefer(pool, "outgoing", "--json").stdout, "a destination is told of")
+    eventually(lambda: '"down_since"' in maildefer(pool, "outgoing", "--json").stdout, "and is down")
+    assert pool.status()["deliveries"][0]["outcomes"]["deferred"] > 0
     lines = told(pool)
     seen = {
         name
@@ -88,10 +92,6 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     )
     assert [one["handler"] for one in raw["attempts"]]
     assert [one["event"] for one in raw["notable"]] == ["buried"]
-
-    push(pool, "nobody@a.example")
-    eventually(lambda: maildefer(pool, "outgoing", "--json").stdout, "a destination is told of")
-    eventually(lambda: '"down_since"' in maildefer(pool, "outgoing", "--json").stdout, "and is down")
 
     assert maildefer(pool, "pause", "run/later").returncode == 0
     eventually(

@@ -73,6 +73,7 @@ STATUS: dict[str, Any] = {
         },
         {"queue": "run/queue", "event": "fenced", "kind": "h2", "count": 1, "last": ""},
     ],
+    "deliveries": [{"destination": "b.example", "outcomes": {"sent": 7, "refused": 1}}],
     "front_end_groups": [
         {"kind": "intake", "wanted": 1, "up": 1, "accepted": 5, "refused": {"5.1.1": 2, "4.3.1": 1}},
         {"kind": "monitor", "wanted": 1, "up": 1},
@@ -115,6 +116,7 @@ def test_a_status_is_told_in_full():
         'chore_failing{chore="sweep",queue="run/queue"}': 1,
         'attempts_total{handler="workers.\\"a\\"\\n.START",outcome="failed",queue="run/queue"}': 1,
         'buried_total{queue="run/queue",reason="ValueError"}': 3,
+        'deliveries_total{destination="b.example",outcome="sent"}': 7,
         'accepted_total{front_end="intake"}': 5,
         'refused_total{front_end="intake",status="5.1.1"}': 2,
         'connections{front_end="intake"}': 3,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from maildefer.handling.outcomes import NO_ROUTE, Buried, Deferred, Outcome
+from maildefer.handling.outgoing.delivery_count import OUTCOMES as DELIVERY_OUTCOMES
 from maildefer.pool.counts.places import WORD_BYTES, NamedPlaces
 
 OUTCOMES: Final = ("acked", "deferred", "failed", "buried", "handed_off", "postponed")
@@ -19,10 +20,13 @@ _BUCKET: Final = tuple(FIRST_BUCKET + min(max((bits + 1) // 2 - 5, 0), len(BOUND
 _OUTCOME: Final = {word: number for number, word in enumerate(OUTCOMES)}
 _HANDLERS: Final = 64  # of each process, in all its queues
 _NOTABLE: Final = 32
+_DESTINATIONS: Final = 32
 _LAST_WORDS: Final = 40
 _LAST_BYTES: Final = _LAST_WORDS * WORD_BYTES
 _HANDLER_WORDS: Final = _HANDLERS * NamedPlaces.words_in_place(SUM + 1)
-_SLOT_WORDS: Final = _HANDLER_WORDS + _NOTABLE * NamedPlaces.words_in_place(2 + _LAST_WORDS)
+_NOTABLE_WORDS: Final = _NOTABLE * NamedPlaces.words_in_place(2 + _LAST_WORDS)
+_DELIVERY_WORDS: Final = _DESTINATIONS * NamedPlaces.words_in_place(len(DELIVERY_OUTCOMES))
+_SLOT_WORDS: Final = _HANDLER_WORDS + _NOTABLE_WORDS + _DELIVERY_WORDS
 
 CountAttempt = Callable[[str, Outcome, str, float, str], None]
 """Called with the handler, the outcome, what happened in a word, the seconds that it took, and the entry's key."""
@@ -50,7 +54,8 @@ class CountsMemory:
 
     def _is_used(self, number: int) -> bool:
         first = number * _SLOT_WORDS
-        return bool(self.words[first] or self.words[first + _HANDLER_WORDS])
+        parts = (0, _HANDLER_WORDS, _HANDLER_WORDS + _NOTABLE_WORDS)
+        return any(self.words[first + part] for part in parts)
 
 
 class SlotCounts:
@@ -61,6 +66,12 @@ class SlotCounts:
         self._bytes = words.cast("B")
         self.handlers = NamedPlaces(words, first, places=_HANDLERS, values=SUM + 1)
         self.notable = NamedPlaces(words, first + _HANDLER_WORDS, places=_NOTABLE, values=2 + _LAST_WORDS)
+        self.destinations = NamedPlaces(
+            words,
+            first + _HANDLER_WORDS + _NOTABLE_WORDS,
+            places=_DESTINATIONS,
+            values=len(DELIVERY_OUTCOMES),
+        )
 
     def counter(self, queue: int) -> CountAttempt:
         """Make the function that counts the attempts at one queue's entries: a microsecond a call."""
@@ -84,6 +95,10 @@ class SlotCounts:
             words[base + SUM] += microseconds
 
         return count
+
+    def count_delivery(self, destination: str, outcome: str) -> None:
+        """Count an attempt to deliver. Of one thread."""
+        self._words[self.destinations.place(destination) + DELIVERY_OUTCOMES.index(outcome)] += 1
 
     def note(self, queue: int, event: str, what: str, last: str) -> None:
         """Count a notable event of some kind, and keep what is to be said of the last one. Any thread may call."""

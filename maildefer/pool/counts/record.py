@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from maildefer.handling.outgoing.delivery_count import OUTCOMES as DELIVERY_OUTCOMES
 from maildefer.pool.counts.memory import FIRST_BUCKET, OUTCOMES, SUM, CountsMemory
 
 
@@ -14,6 +16,7 @@ def counts_record(memory: CountsMemory | None, queues: Sequence[str]) -> dict[st
         return {}
     attempts: dict[str, list[int]] = {}
     notable: dict[str, dict[str, Any]] = {}
+    deliveries: Counter[tuple[str, str]] = Counter()
     for slot in memory.slots():
         for name, base in slot.handlers.read():
             values = list(memory.words[base : base + SUM + 1])
@@ -24,6 +27,9 @@ def counts_record(memory: CountsMemory | None, queues: Sequence[str]) -> dict[st
             found = notable.setdefault(name, {"count": 0, "last": ""})
             found["count"] += memory.words[base]
             found["last"] = slot.last(base)
+        for name, base in slot.destinations.read():
+            for number, outcome in enumerate(DELIVERY_OUTCOMES):
+                deliveries[name, outcome] += memory.words[base + number]
     return {
         "attempts": [
             {
@@ -36,6 +42,10 @@ def counts_record(memory: CountsMemory | None, queues: Sequence[str]) -> dict[st
         ],
         "notable": [
             {**_named(name, queues, ("event", "kind", "handler")), **facts} for name, facts in notable.items()
+        ],
+        "deliveries": [
+            {"destination": name, "outcomes": {one: deliveries[name, one] for one in DELIVERY_OUTCOMES}}
+            for name in dict.fromkeys(name for name, _ in deliveries)
         ],
     }
 

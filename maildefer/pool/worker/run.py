@@ -14,6 +14,7 @@ from maildefer import events, logs
 from maildefer.errors import ConfigurationError
 from maildefer.handling.application import Application
 from maildefer.handling.calls import event_loop
+from maildefer.handling.outgoing import delivery_count
 from maildefer.handling.project import finder, queue_paths
 from maildefer.host import working_directory
 from maildefer.host.captured_output import CapturedOutput
@@ -42,6 +43,8 @@ def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
         events.emit("application.broken", error=error, pid=os.getpid())
         return EXIT_APPLICATION_BROKEN
     logs.adopt(events.current_level().upper(), application.log_processors)
+    if shared.counts is not None:
+        delivery_count.count = shared.counts.own_slot(slot).count_delivery
     worker = _make_worker(shared, slot, application)
     worker.output, worker.directory = captured, directory
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")

@@ -110,6 +110,29 @@ def test_a_name_may_be_anything(name: str):
     assert facts["outcomes"]["acked"] == 2
 
 
+def test_deliveries_are_counted_by_destination_over_all_workers():
+    memory = CountsMemory(2)
+    memory.own_slot(0).count_delivery("b.example", "sent")
+    memory.own_slot(1).count_delivery("b.example", "sent")
+    memory.own_slot(1).count_delivery("b.example", "refused")
+    memory.own_slot(1).count_delivery("c.example", "expired")
+    found = counts_record(memory, QUEUES)["deliveries"]
+    assert {one["destination"]: one["outcomes"] for one in found} == {
+        "b.example": {"sent": 2, "deferred": 0, "refused": 1, "expired": 0},
+        "c.example": {"sent": 0, "deferred": 0, "refused": 0, "expired": 1},
+    }
+
+
+def test_of_very_many_destinations_those_that_came_first_have_names():
+    memory = CountsMemory(1)
+    for number in range(1000):
+        memory.own_slot(0).count_delivery(f"{number}.example", "deferred")
+    found = {
+        one["destination"]: one["outcomes"]["deferred"] for one in counts_record(memory, QUEUES)["deliveries"]
+    }
+    assert (len(found), found["30.example"], found[OTHER], sum(found.values())) == (32, 1, 969, 1000)
+
+
 def test_a_burial_is_notable_with_its_kind_its_key_and_its_reason():
     memory = CountsMemory(1)
     count = memory.own_slot(0).counter(0)
