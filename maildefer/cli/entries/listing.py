@@ -17,6 +17,7 @@ from maildefer.maildir.operator.schedule import is_held
 from maildefer.maildir.scan import priority_of
 from maildefer.message.envelope import TOP_LIMIT_BYTES, Envelope, split
 
+_LONGEST_REASON: Final = 200
 BURIED: Final[tuple[Folder, ...]] = ("dead", "undeliverable")  # those with a reason beside them
 _SHOWN_BYTES: Final = 1 << 30  # more than any queue's `max_bytes` allows in earnest
 
@@ -46,6 +47,13 @@ def entry_facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> 
     if found.folder in BURIED:
         facts |= {"reason": str(reasons.read_reason(layout, entry).get("reason", ""))}
     return facts
+
+
+def reason_line(layout: Layout, entry: EntryName) -> str:
+    """Return the reason of a dead letter in one line, by which it is counted, and which `--reason-is` compares."""
+    said = str(reasons.read_reason(layout, entry).get("reason", ""))
+    first = said.strip().partition("\n")[0][:_LONGEST_REASON]
+    return "".join(c if c.isprintable() else "?" for c in first) or "unknown"  # no shell carries a NUL
 
 
 def show_line(facts: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from maildefer.cli import output
-from maildefer.cli.entries.listing import BURIED, arrived_at, envelope_of
+from maildefer.cli.entries.listing import BURIED, arrived_at, envelope_of, reason_line
 from maildefer.cli.entries.patterns import address_pattern, has_text
 from maildefer.cli.parameters import with_options
 from maildefer.errors import EntryNotFound, MaildeferError
@@ -81,6 +81,14 @@ class EntryFilter:
     reason: Annotated[
         str | None, typer.Option("--reason", metavar="TEXT", help="Dead ones whose reason contains this.")
     ] = None
+    reason_is: Annotated[
+        str | None,
+        typer.Option(
+            "--reason-is",
+            metavar="LINE",
+            help="Dead ones whose reason is this, as the page and `top` show it.",
+        ),
+    ] = None
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="AGE", help="Those older than 90s, 15m, 6h, 2d.")
     ] = None
@@ -110,11 +118,13 @@ class EntrySelection:
     def __post_init__(self) -> None:
         if "" in self.keys:
             raise typer.BadParameter("A key is empty.")
-        for name in ("sender", "recipient", "text", "reason"):
+        for name in ("sender", "recipient", "text", "reason", "reason_is"):
             value = getattr(self.where, name)
             if value is not None and not value.strip():
                 hint = "; the null sender is <>" if name == "sender" else ""
-                raise typer.BadParameter(f"--{name}: it is empty; all are chosen by --all{hint}.")
+                raise typer.BadParameter(
+                    f"--{name.replace('_', '-')}: it is empty; all are chosen by --all{hint}."
+                )
         _ = self._ages  # what is no age is told before anything is listed
 
     @property
@@ -136,6 +146,10 @@ class EntrySelection:
     def _fits_record(self, layout: Layout, found: FoundEntry) -> bool:
         """By what its name and its reason say. The age of a dead letter counts from its burial."""
         older, newer = self._ages
+        if self.where.reason_is is not None and (
+            found.folder not in BURIED or reason_line(layout, found.entry) != self.where.reason_is
+        ):
+            return False
         if self.where.reason is None and older is None and newer is None:
             return True
         record = reasons.read_reason(layout, found.entry) if found.folder in BURIED else {}

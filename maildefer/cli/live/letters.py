@@ -29,7 +29,6 @@ _MOST_NAMES: Final = 200_000
 _MOST_READ: Final = 5000  # reasons
 _MOST_PARSED: Final = 10_000  # names
 _MOST_SHOWN: Final = 100
-_LONGEST_REASON: Final = 200
 _READ_BYTES: Final = 64 << 20
 _SHOWN_BYTES: Final = 64 << 10
 _MENDS: Final[dict[str, tuple[str, ...]]] = {
@@ -91,7 +90,7 @@ def folder_page(queue: str, name: str, folder: Folder, reason: str | None) -> Fo
         if time.monotonic() > deadline:
             break
         read += 1
-        text = _reason(layout, one)
+        text = listing.reason_line(layout, one.entry)
         counted[text] += 1
         if len(chosen) < _MOST_SHOWN and reason in (None, text):
             chosen.append(one)
@@ -130,7 +129,7 @@ def entry_page(queue: str, name: str, key: str) -> EntryPage:
 
 def shell_line(verb: str, *words: str, reason: str | None = None) -> str:
     """A command of maildefer for a shell, which takes its words as they are, whatever is in them."""
-    options = [] if reason is None else [f"--reason={reason}"]
+    options = [] if reason is None else [f"--reason-is={reason}"]
     ends_options = ["--"] if any(word.startswith("-") for word in words) else []
     return " ".join(["maildefer", verb, *map(_word, [*options, *ends_options, *words])])
 
@@ -154,11 +153,6 @@ def _name(found: FoundEntry) -> str:
 
 def _due(found: FoundEntry) -> tuple[float, str]:
     return found.entry.due or 0.0, found.name
-
-
-def _reason(layout: Layout, found: FoundEntry) -> str:
-    said = str(reasons.read_reason(layout, found.entry).get("reason") or "unknown")
-    return said.strip().partition("\n")[0][:_LONGEST_REASON]
 
 
 def _lines(layout: Layout, found: Iterable[FoundEntry]) -> tuple[EntryLine, ...]:

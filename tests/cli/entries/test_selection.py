@@ -127,7 +127,7 @@ def test_all_conditions_are_to_be_true(maildefer, push, queue):
     assert listed(maildefer, queue, wanted, "--sender=ann*") == set()
 
 
-@pytest.mark.parametrize("option", ["--sender", "--recipient", "--text", "--reason"])
+@pytest.mark.parametrize("option", ["--sender", "--recipient", "--text", "--reason", "--reason-is"])
 @pytest.mark.parametrize("command", [("queue", "delete"), ("queue", "hold"), ("dead", "requeue")])
 def test_an_empty_condition_as_of_an_unset_variable_is_refused(maildefer, push, queue, command, option):
     key = push()

@@ -12,6 +12,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
 from maildefer.queue import Queue
+from tests.cli.conftest import Maildefer
 
 HOSTILE = "<script>alert(1)</script> \u202e 'quoted' $(id) \x1b[31m"
 
@@ -28,10 +29,31 @@ def test_dead_letters_are_counted_by_reason_with_the_command_that_tries_them_aga
     keys = [bury(queue, why) for why in ("no route", "KeyError: 'x'", "no route")]
     found = folder_page(queue.path, "run/queue", "dead", None)
     assert [(text, number) for text, number, _ in found.reasons] == [("no route", 2), ("KeyError: 'x'", 1)]
-    assert found.reasons[0][2] == "maildefer dead requeue '--reason=no route' run/queue"
+    assert found.reasons[0][2] == "maildefer dead requeue '--reason-is=no route' run/queue"
     assert {line.key for line in found.lines} == set(keys)
     only = folder_page(queue.path, "run/queue", "dead", "no route")
     assert {line.key for line in only.lines} == {keys[0], keys[2]}
+
+
+@pytest.mark.parametrize(
+    "reason", ["e\0zz", "two\nlines", "\x1b[31mred", "  \n", "a" * 300, "no route in the table", "No route"]
+)
+def test_the_command_of_a_reason_is_for_what_was_counted_and_for_nothing_else(
+    maildefer: Maildefer, queue: Layout, reason: str
+) -> None:
+    """A sender may choose the reason, and must not choose by it which other letters are tried again."""
+    key = bury(queue, reason)
+    others = ["no route", "e", "two lines", "red", "a" * 199, "unknown host"]
+    for other in others:
+        bury(queue, other)
+    [command] = [
+        line
+        for text, _, line in folder_page(queue.path, queue.path, "dead", None).reasons
+        if text not in others
+    ]
+    printed = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], stdout=subprocess.PIPE, check=True)
+    assert maildefer(*printed.stdout.decode().split("\0")[1:-1]).out.split() == [key]
+    assert len(os.listdir(queue.dead_new)) == len(others)
 
 
 def test_reasons_are_read_for_a_second_and_it_is_said_of_how_many(
@@ -74,4 +96,4 @@ def test_a_command_gives_its_words_to_the_shell_as_they_are(word: str) -> None:
     told = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout
     given = [os.fsdecode(one) for one in told.split(b"\0")[:-1]]
     dashes = ["--"] if word.startswith("-") else []
-    assert given == ["dead", "requeue", f"--reason={word}", *dashes, "run/queue", word]
+    assert given == ["dead", "requeue", f"--reason-is={word}", *dashes, "run/queue", word]
