@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from maildefer.handling.project.settings import PoolSettings
@@ -50,6 +50,7 @@ class PoolContext:
     counts: CountsMemory | None = None  # for the metrics; None: nobody asks for them
     dumps: StackDumps | None = None  # where workers' stack dumps go; None: to standard error
     force: bool = False
+    ended_claims: set[str] = field(default_factory=set)  # of the keeper alone: see `Reclaimer`
 
     def all_queues(self) -> list[Layout]:
         """The settings' queues, also those that this pool does not serve; without handlers only those that exist."""

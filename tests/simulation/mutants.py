@@ -483,6 +483,11 @@ MUTANTS = (
         "outputs: committed before they are synced",
         one(outbox_outputs.Outputs, "sync", outputbugs.never_synced),
     ),
+    Mutant(
+        "outputs: discarded though the claim was committed",
+        one(reclaim.Reclaimer, "reclaim_claim", outputbugs.taken_back_unseen),
+        units="tests/maildir/outbox/test_outputs.py",
+    ),
     Mutant("journal: an end after the unlink", one(claims.Claim, "ack", journalbugs.end_after_unlink)),
     Mutant("unique: a place is taken that is held", one(markers.Markers, "_take", markerbugs.taken_by_force)),
     Mutant(

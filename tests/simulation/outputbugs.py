@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from maildefer.errors import StorageFault
+from maildefer.maildir.names import unique_of
 
 
 def published_first(old: Any) -> Any:
@@ -72,6 +73,16 @@ def handled_again(old: Any) -> Any:
         return False
 
     return is_finished
+
+
+def taken_back_unseen(old: Any) -> Any:
+    """Discarded for a claim that was to be taken back, also where it was committed before that."""
+
+    def reclaim_claim(self: Any, name: str, **facts: Any) -> None:
+        self._ended.add(unique_of(name))
+        old(self, name, **facts)
+
+    return reclaim_claim
 
 
 def never_synced(old: Any) -> Any:

@@ -60,11 +60,13 @@ class Reclaimer:
         grace_seconds: float,
         refusals: FailedMoves | None = None,
         returns: FailedMoves | None = None,
+        ended: set[str] | None = None,
         system: System = SYSTEM,
     ) -> None:
         """`look` reads the scoreboard; it is called after each listing, for all claims that the listing has shown.
 
-        `returns` remembers failed moves of entries that mail readers have moved, `refusals` those of claims.
+        `returns` remembers failed moves of entries that mail readers have moved, `refusals` those of claims. `ended`
+        gets the UNIQUE of each claim that was moved before it was committed: what its handlers have sent is nothing.
         """
         self._layout = layout
         self._observer = observer
@@ -76,6 +78,7 @@ class Reclaimer:
         self._system = confined_to(layout.path, system)
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
         self._returns = FailedMoves(system=system) if returns is None else returns
+        self._ended: set[str] = set() if ended is None else ended
         self._is_shared: bool | None = None  # not read yet: often nothing has to be reclaimed
         self._foreign: dict[
             str, dict[str, float]
@@ -213,6 +216,10 @@ class Reclaimer:
             if folder == self._layout.dead_new:  # the folder may be missing: made for the next scan
                 make_folder(self._layout, ".dead", system)
             return
+        if (token := names.unique_of(name)) != entry.outputs[
+            :10
+        ]:  # no commit finds the claim's name any more (I4)
+            self._ended.add(token)
         if reason:
             moved.buried[back.key] = reason
             free_marker_of(self._layout, entry, folder, system=system)

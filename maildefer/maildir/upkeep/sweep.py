@@ -48,13 +48,22 @@ class Sweeper:
     """The sweeps of one queue; one thread only. Each pass is bounded, so that it delays no other chore."""
 
     def __init__(
-        self, layout: Layout, *, queues: Callable[[], Sequence[Layout]] = tuple, system: System = SYSTEM
+        self,
+        layout: Layout,
+        *,
+        queues: Callable[[], Sequence[Layout]] = tuple,
+        ended: set[str] | None = None,
+        system: System = SYSTEM,
     ) -> None:
-        """`queues` returns all of the project, in which a message may be that has done something before."""
+        """`queues` returns all of the project, in which a message may be that has done something before.
+
+        `ended` is what the reclaimers of these queues add to.
+        """
         self._layout = layout
         self._queues = queues
         self._effects: EffectSweeper | None = None
         self._outbox: OutboxSweeper | None = None
+        self._ended: set[str] = set() if ended is None else ended
         self._system = confined_to(layout.path, system)
         self._first_seen: dict[str, float] = {}
         self._expirer = Expirer(layout, system=system)
@@ -106,7 +115,7 @@ class Sweeper:
         if self._outbox is None:  # a queue to which no handlers send never needs it
             from maildefer.maildir.outbox.sweep import OutboxSweeper
 
-            self._outbox = OutboxSweeper(self._layout, self._queues, system=self._system)
+            self._outbox = OutboxSweeper(self._layout, self._queues, self._ended, system=self._system)
         with suppress(OSError):  # as for effects; or a draft was published meanwhile
             return self._outbox.sweep(mount_time)
         return 0

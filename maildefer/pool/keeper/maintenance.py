@@ -66,11 +66,9 @@ class Maintenance:
         self._from_workers: SimpleQueue[EntryDeferred | SlotReleased] = SimpleQueue()
         self._namesakes: set[str] = set()  # logged already
         self._wake = threading.Event()
-        self._failed_moves = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
-        self._dead_slots = DeadSlots(
-            context, index, self._name, on_reclaimed, self._failed_moves["take back"]
-        )
-        self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
+        moves = self._failed_moves = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
+        self._dead_slots = DeadSlots(context, index, self._name, on_reclaimed, moves["take back"])
+        self._promoter = Promoter(self._layout, refusals=moves["promote"], system=system)
         self._limited = LimitedEntries(self._record, self._promoter, system=system)
         self._sweeper = QueueSweeper(context, index, system)
         self.ticker = Ticker(heartbeat, context.host.label, system)
@@ -233,6 +231,7 @@ class Maintenance:
             grace_seconds=self._heartbeat.format.ttl_seconds,
             refusals=self._failed_moves["reclaim"],
             returns=self._failed_moves["return"],
+            ended=self._context.ended_claims,
             system=self._system,
         )
 

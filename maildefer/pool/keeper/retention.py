@@ -26,8 +26,8 @@ class QueueSweeper(Sweeper):
     """The sweeps of one queue of a pool; one thread only."""
 
     def __init__(self, context: PoolContext, index: int, system: System) -> None:
-        queue = context.queues[index]
-        super().__init__(queue.layout, queues=context.all_queues, system=system)
+        queue, ended = context.queues[index], context.ended_claims
+        super().__init__(queue.layout, queues=context.all_queues, ended=ended, system=system)
         self._queue = queue.name
         self._seconds = context.settings.dead_retention.get(queue.name)
 

@@ -598,7 +598,7 @@ class Gone:
         return list(leases)
 
 
-def reclaimer(layout: Layout, world: World, max_crashes: int) -> Reclaimer:
+def reclaimer(layout: Layout, world: World, max_crashes: int, ended: set[str] | None = None) -> Reclaimer:
     observer: object = Gone()
     return Reclaimer(
         layout,
@@ -608,8 +608,40 @@ def reclaimer(layout: Layout, world: World, max_crashes: int) -> Reclaimer:
         host=LABEL,
         max_crashes=max_crashes,
         grace_seconds=5,
+        ended=ended,
         system=world.system,
     )
+
+
+def test_what_was_sent_under_a_claim_that_was_taken_back_goes_at_the_next_sweep(
+    sent: tuple[Claim, Outputs], layout: Layout, other: Layout, world: World
+) -> None:
+    ended: set[str] = set()
+    box = outputs.outbox_of(other)
+    stranger = put(box, "9876543210.1.x,S=4")
+    reclaimer(layout, world, 5, ended).scan()
+    sweeper = Sweeper(other, queues=lambda: [layout, other], ended=ended, system=world.system)
+    assert sweeper.sweep(START) == 1
+    assert os.listdir(box) == [stranger]
+    with pytest.raises(ClaimLost):  # as by a worker that was only slow
+        commit(sent[0], sent[1].token)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the scan", "during it"])
+def test_what_is_committed_when_the_claim_is_taken_back_stays(
+    sent: tuple[Claim, Outputs], layout: Layout, other: Layout, world: World, late: bool
+) -> None:
+    claim, made = sent
+    ended: set[str] = set()
+    scan = reclaimer(layout, world, 5, ended)
+    seen = claim.name
+    commit(claim, made.token)
+    if late:  # what was listed before it
+        scan.reclaim_claim(seen, charged=True, moved=Reclaimed())
+    scan.scan()
+    assert ended == set()
+    Sweeper(other, queues=lambda: [layout, other], ended=ended, system=world.system).sweep(START)
+    assert len(os.listdir(outputs.outbox_of(other))) == 1
 
 
 def test_a_committed_entry_is_finished_however_often_its_workers_died(
@@ -665,7 +697,7 @@ def test_what_nobody_will_publish_goes_after_a_month_and_two_looks(other: Layout
     path = old(other, "0123456789")
     young = f"{outputs.outbox_of(other)}/{put(outputs.outbox_of(other), '9876543210.1.x,S=4')}"
     os.utime(young, (START,) * 2)
-    sweeper = OutboxSweeper(other, list, system=world.system)
+    sweeper = OutboxSweeper(other, list, set(), system=world.system)
     assert [sweeper.sweep(START) for _ in range(3)] == [0, 1, 0]
     assert (os.path.exists(path), os.path.exists(young)) == (False, True)
 
@@ -677,7 +709,7 @@ def test_it_stays_while_its_message_is_anywhere_in_a_queue_of_the_project(
 ) -> None:
     path = old(other, "0123456789")
     entry = put(f"{layout.path}/{folder}", f"1.y,{what},a=1,n=2")
-    sweeper = OutboxSweeper(other, lambda: [layout, other], system=world.system)
+    sweeper = OutboxSweeper(other, lambda: [layout, other], set(), system=world.system)
     assert [sweeper.sweep(START) for _ in range(3)] == [0, 0, 0]
     os.unlink(f"{layout.path}/{folder}/{entry}")
     assert [sweeper.sweep(START) for _ in range(2)] == [0, 1]
@@ -688,14 +720,14 @@ def test_it_stays_while_the_handler_runs_that_has_sent_it(
     claimed: Callable[[], Claim], layout: Layout, other: Layout, world: World
 ) -> None:
     path = old(other, names.unique_of(claimed().name))
-    sweeper = OutboxSweeper(other, lambda: [layout], system=world.system)
+    sweeper = OutboxSweeper(other, lambda: [layout], set(), system=world.system)
     assert [sweeper.sweep(START) for _ in range(3)] == [0, 0, 0]
     assert os.path.exists(path)
 
 
 def test_it_stays_while_a_queue_of_the_project_is_away(other: Layout, world: World) -> None:
     path = old(other, "0123456789")
-    sweeper = OutboxSweeper(other, lambda: [Layout(f"{other.path}-unmounted")], system=world.system)
+    sweeper = OutboxSweeper(other, lambda: [Layout(f"{other.path}-unmounted")], set(), system=world.system)
     for _ in range(3):
         with pytest.raises(FileNotFoundError):
             sweeper.sweep(START)

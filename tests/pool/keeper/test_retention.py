@@ -43,6 +43,7 @@ def sweeper(layout: Layout, world: World, seconds: float | None = 30 * DAY) -> Q
     context: Any = SimpleNamespace(
         queues=[SimpleNamespace(name="run/queue", layout=layout)],
         all_queues=tuple,
+        ended_claims=set(),
         settings=SimpleNamespace(dead_retention=kept),
     )
     return QueueSweeper(context, 0, world.system)
