@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -93,6 +94,52 @@ def test_a_pool_whose_port_is_taken_says_so_serves_and_listens_once_it_is_free(
         assert f"its monitor: can't listen on 127.0.0.1:{port}" in status.stderr
     pool.await_event("monitor.listening")
     assert "error" not in pool.status()["front_end_groups"][-1]
+
+
+def test_a_reload_moves_the_port_and_the_command_and_counts_go_on(project: Project, start: Start) -> None:
+    ports = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            ports.append(free.getsockname()[1])
+
+    def at(port: int) -> str:
+        try:
+            return get(http.client.HTTPConnection("127.0.0.1", port, timeout=30), "/metrics")[1]
+        except OSError:
+            return ""
+
+    project.edit("conf/settings.py", '"""\n', f'"""\nhealth_config = {{"port": {ports[0]}}}\n')
+    pool = start()
+    project.push("quick", 3)
+    eventually(lambda: 'outcome="acked",queue="run/queue"} 3.0' in at(ports[0]), "it answers")
+    project.edit("conf/settings.py", str(ports[0]), str(ports[1]))
+    assert maildefer(pool, "reload").returncode == 0
+    eventually(lambda: 'outcome="acked",queue="run/queue"} 3.0' in at(ports[1]), "at the other port, too")
+    assert at(ports[0]) == ""
+    project.edit(
+        "conf/settings.py",
+        '"""\nhealth',
+        '"""\nalerts = ["/bin/sh", "-c", "echo $ALERT_TEXT >> told"]\nhealth',
+    )
+    assert maildefer(pool, "reload").returncode == 0
+    pool.await_event("child.started", 3, kind="monitor")
+    project.push("reject")
+    eventually((project.path / "told").exists, "the command is told")
+    eventually(lambda: at(ports[1]), "at the same port")
+    assert not pool.events("intake.stale")
+    project.edit("conf/settings.py", f'"port": {ports[1]}', '"socket": "run/health.sock"')
+    assert maildefer(pool, "reload").returncode == 0
+    pool.await_event("intake.stale")
+    assert at(ports[1])
+    assert pool.stop() == 0
+
+
+def test_a_pool_that_counts_nothing_has_no_monitor_before_a_restart(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    project.edit("conf/settings.py", '"""\n', '"""\nhealth_config = {"port": 1}\n')
+    assert maildefer(pool, "reload").returncode == 0
+    assert "restart" in pool.await_event("intake.stale")["reason"]
+    assert not pool.events("child.started", kind="monitor")
 
 
 def test_a_pool_without_an_address_has_no_monitor(project: Project, start: Start) -> None:

@@ -22,16 +22,18 @@ MONITOR_MODULE: Final = "maildefer.monitoring"
 
 
 class HealthPort:
-    """Keeps the process; does nothing where the settings name no address. The address is used until the pool ends."""
+    """Keeps the process; does nothing where the settings name no address and no command."""
 
     def __init__(self, settings: PoolSettings, options: Sequence[str], *, pidfile: str) -> None:
         self._config = settings.health_config
         self._folder = settings.project
         self._alerts = settings.alerts
-        self._options = [f"--pidfile={pidfile}", *options]
-        if self._alerts is not None:
-            self._options.append(f"--alerts={json.dumps(self._alerts)}")
+        self._given = [f"--pidfile={pidfile}", *options]
+        self._is_counted = bool(settings.health_config or settings.alerts)  # in memory made before the fork
         self._group: ProcessGroup | None = None
+        self._begin()
+
+    def _begin(self) -> None:
         self._backoff = Backoff(first_seconds=1.0)
         self._error = ""
         if self._config is not None:
@@ -47,10 +49,25 @@ class HealthPort:
             self._listen(self._config)
 
     def reload(self, settings: PoolSettings) -> None:
-        if (settings.health_config, settings.alerts) != (self._config, self._alerts):
+        """Answer at another address, and have another command told, from now on.
+
+        Not in a pool that counts nothing, as that begins with the pool, nor on another file, which may be on a mount.
+        """
+        config, alerts = settings.health_config, settings.alerts
+        is_elsewhere = config != self._config
+        if not is_elsewhere and alerts == self._alerts:
+            return
+        if not self._is_counted or (is_elsewhere and config and "socket" in config):
             events.emit(
                 "intake.stale", reason="health_config or alerts has changed: restart the pool for that"
             )
+            return
+        self._config, self._alerts = config, alerts
+        if config and not is_elsewhere and self._group is not None:
+            self._group.replace_all(self._options, 1, ())
+        else:
+            self.close()
+            self._begin()
 
     def note_death(self, pid: int, status: int) -> bool:
         """Note that a child has ended and was reaped; False when it is not this one."""
@@ -82,6 +99,11 @@ class HealthPort:
         if self._error:
             return [{"kind": MONITOR, "error": self._error}]
         return [] if self._group is None else [self._group.health()]
+
+    @property
+    def _options(self) -> list[str]:
+        told = [] if self._alerts is None else [f"--alerts={json.dumps(self._alerts)}"]
+        return [*self._given, *told]
 
     def _listen(self, config: Mapping[str, Any]) -> None:
         try:
