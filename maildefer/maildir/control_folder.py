@@ -43,7 +43,7 @@ def make_control(queue: str, format: Format, system: System) -> None:
     durable.sync_directory(path, system=system)
     try:
         system.rename(path, f"{queue}/.maildefer")
-        if rights.is_shared:
+        if rights.gives:
             for place in (".maildefer", ".maildefer/idempotency"):
                 give_folder(queue, place, rights)
     except OSError as fault:

@@ -71,7 +71,7 @@ class FolderDraft:
 
     def give(self) -> None:
         """Give the folder its rights. Its files have the queue's group before it has its mode."""
-        if self.rights.is_shared:
+        if self.rights.gives:
             give_folder(self._layout.path, f"tmp/{self.name}", self.rights, self._mode)
 
     def place(self, place: str, make_parent: Callable[[], object] | None = None) -> bool:

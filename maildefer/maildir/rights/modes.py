@@ -52,22 +52,33 @@ class Rights:
     is_shared: bool = False
     file_mode: int = 0o660
     folder_mode: int = 0o770
-    owner: int = -1  # the user to whom root gives a new file,
-    group: int = -1  # and the group that it must have got from its folder
+    owner: int = -1  # the user to whom root gives what it makes,
+    group: int = -1  # and the group: of a shared queue, it must have got that from its folder
+    below: str = ""  # of any other queue: where it must lie
     exceeds_umask: bool = False
     only_puts_in: bool = False  # this user may write to `tmp/` and `new/` only
+
+    @property
+    def gives(self) -> bool:
+        """Whether a new folder needs another owner or mode than it gets by itself."""
+        return self.is_shared or self.owner >= 0
 
     def give(self, descriptor: int) -> None:
         """Give a new file its owner, or the rights that the umask has removed; often there is nothing to do. Raises
         OSError."""
         if self.owner >= 0:
-            if (
-                os.fstat(descriptor).st_gid != self.group
-            ):  # through a link, root would give away a file in another folder
-                raise PermissionError(errno.EPERM, "what was made there did not get the queue's group")
-            os.fchown(descriptor, self.owner, -1)
+            self._must_be_in_queue(descriptor)
+            os.fchown(descriptor, self.owner, self.group)
         if self.exceeds_umask:
             os.fchmod(descriptor, self.file_mode)
+
+    def _must_be_in_queue(self, descriptor: int) -> None:
+        """Raise PermissionError for a file that a link has led to another folder: root would give that away."""
+        if self.is_shared:
+            if os.fstat(descriptor).st_gid != self.group:
+                raise PermissionError(errno.EPERM, "what was made there did not get the queue's group")
+        elif not os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"{self.below}/"):
+            raise PermissionError(errno.EPERM, "what was made there is not in the queue")
 
     def of_format(self) -> Rights:
         """Return the rights of the format file, the one file that the front end may read."""
@@ -81,13 +92,13 @@ def rights_in(path: str, system: System = SYSTEM) -> Rights:
     """Return the rights of this process's files in the queue at that path. A model of a filesystem has no users."""
     if unconfined(system) is not SYSTEM:
         return PLAIN
+    user = os.geteuid()
     try:
         facts = os.stat(path)
+        if not is_shared(facts):
+            return PLAIN if user or not facts.st_uid else _of_another_user(path)
     except OSError:
         return PLAIN
-    if not is_shared(facts):
-        return PLAIN
-    user = os.geteuid()
     if user == facts.st_uid:
         return Rights(is_shared=True, file_mode=OWNERS_FILE_MODE, folder_mode=0o700)
     if user == 0:
@@ -100,6 +111,17 @@ def rights_in(path: str, system: System = SYSTEM) -> Rights:
         exceeds_umask=bool(umask() & OTHERS_FILE_MODE),
         only_puts_in=True,
     )
+
+
+def _of_another_user(path: str) -> Rights:
+    """The rights with which root makes what the queue's owner has to read and remove. Raises OSError."""
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(descriptor)
+        real = os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    return replace(PLAIN, owner=facts.st_uid, group=facts.st_gid, below=real) if facts.st_uid else PLAIN
 
 
 def is_shared(queue: os.stat_result) -> bool:
@@ -123,7 +145,7 @@ def make_in(queue: str, below: str, system: System) -> bool:
     rights = rights_in(queue, system)
     if not make_directory(f"{queue}/{below}", rights.folder_mode, confined_to(queue, system)):
         return False
-    if rights.is_shared:
+    if rights.gives:
         give_folder(queue, below, rights)
     return True
 
@@ -131,7 +153,7 @@ def make_in(queue: str, below: str, system: System) -> bool:
 def make_for_group(queue: str, below: str, system: System) -> None:
     """Make a folder that whoever shares the queue may change, unless it is there. Raises OSError."""
     rights = rights_in(queue, system)
-    if make_directory(f"{queue}/{below}", rights.folder_mode, system) and rights.is_shared:
+    if make_directory(f"{queue}/{below}", rights.folder_mode, system) and rights.gives:
         give_folder(queue, below, rights, GROUPS_FOLDER_MODE)
 
 
@@ -154,7 +176,9 @@ def give_folder(queue: str, below: str, rights: Rights, mode: int | None = None)
     """Give a folder that this process has made its mode, and, as root, its owner. Raises OSError."""
     with open_folder(queue, *below.split("/")) as made:
         if rights.owner >= 0:
-            os.fchown(made.descriptor, rights.owner, -1)
+            os.fchown(made.descriptor, rights.owner, rights.group)
+        if not rights.is_shared:
+            return
         if mode is None:
             mode = FOLDER_MODES.get(below, PRIVATE_FOLDER_MODE)
         # The mode is often inherited already, and a service may be forbidden to set such bits (RestrictSUIDSGID=).
