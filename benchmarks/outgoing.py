@@ -33,33 +33,12 @@ AS_IT_COMES, WITH_EIGHT = "Postfix", f"Postfix, {WORKERS} connections"
 LIMITS = {AS_IT_COMES: Limit(bound=1), WITH_EIGHT: Limit(bound=1)}
 _SECONDS = 120.0
 _TAKEN = re.compile(rb"mesg= *(\d+)").findall
-_MAIN = """\
-compatibility_level = 3.6
-queue_directory = {queue}
-data_directory = {home}/data
-daemon_directory = {daemons}
-maillog_file = {home}/log
-maillog_file_prefixes = {home}
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
+_SETTINGS = """\
 myhostname = postfix.example.org
 mydestination =
-mynetworks = 127.0.0.0/8
-alias_maps =
-alias_database =
-local_recipient_maps =
 disable_dns_lookups = yes
-smtpd_peername_lookup = no
-in_flow_delay = 0
 default_transport = smtp:[127.0.0.1]:{sink}
 {limit}
-"""
-_TAKING = """\
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-rewrite unix - - n - - trivial-rewrite
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
 """
 _SENDING = """\
 qmgr unix n - n 300 1 qmgr
@@ -167,12 +146,12 @@ def _by_postfix(base: str, messages: int, limit: str) -> float:
         sink() as taking,
     ):
         home, queue, port = Path(folder), Path(directory, "spool"), free_port()
-        main = _MAIN.format(queue=queue, home=home, daemons=postfix.DAEMONS, sink=taking.port, limit=limit)
-        master = _TAKING.format(port=port)
-        with postfix.running(home, queue, port, main, master) as pid:
+        settings = _SETTINGS.format(sink=taking.port, limit=limit)
+        with postfix.running(home, queue, port, settings) as pid, open(home / "master.cf", "a") as master:
             _fill_postfix(port, messages)
             filesystem.settle_disk(directory)
-            (home / "master.cf").write_text(master + _SENDING)
+            master.write(_SENDING)
+            master.flush()
             return _clock(messages, lambda: os.kill(pid, signal.SIGHUP), taking, home / "log")
 
 

@@ -37,15 +37,17 @@ maillog_file = {home}/log
 maillog_file_prefixes = {home}
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-myhostname = postfix.example.org
-mydestination = example.org, osb.example.org
 mynetworks = 127.0.0.0/8
 alias_maps =
 alias_database =
-local_recipient_maps =
 smtpd_peername_lookup = no
-smtpd_client_restrictions = check_client_access static:HOLD
 in_flow_delay = 0
+"""
+_HOLDING = """\
+myhostname = postfix.example.org
+mydestination = example.org, osb.example.org
+local_recipient_maps =
+smtpd_client_restrictions = check_client_access static:HOLD
 message_size_limit = 67108864
 """
 _MASTER = """\
@@ -76,15 +78,18 @@ def holding(base: str) -> Iterator[Held]:
         raise Unavailable("a Postfix of our own needs root and its package: apt-get install postfix")
     with tempfile.TemporaryDirectory(prefix="postfix-") as home:
         queue, port = Path(base, "spool"), free_port()
-        main = _MAIN.format(queue=queue, home=home, daemons=DAEMONS)
-        with running(Path(home), queue, port, main, _MASTER.format(port=port)) as pid:
+        with running(Path(home), queue, port, _HOLDING) as pid:
             yield Held(port, pid, queue / "hold")
 
 
 @contextmanager
-def running(home: Path, queue: Path, port: int, main: str, master: str) -> Iterator[int]:
-    """A Postfix with these texts of main.cf and master.cf, its master's pid; ended, and its queue removed, at last."""
-    _lay_out(home, queue, main, master)
+def running(home: Path, queue: Path, port: int, settings: str, services: str = "") -> Iterator[int]:
+    """A Postfix that takes mail, with more lines of main.cf and master.cf; its master's pid.
+
+    At last it is ended, and its queue removed.
+    """
+    main = _MAIN.format(queue=queue, home=home, daemons=DAEMONS)
+    _lay_out(home, queue, main + settings, _MASTER.format(port=port) + services)
     with open(home / "out", "wb") as out:
         process = subprocess.Popen(
             [DAEMONS / "master", "-s", "-c", home], stdin=subprocess.DEVNULL, stdout=out, stderr=out

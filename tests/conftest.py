@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from maildefer import events
 from maildefer.handling.project import queue_paths, settings
 from maildefer.handling.project.finder import PACKAGES
 from maildefer.maildir.journal import close_journals
@@ -28,6 +30,14 @@ def _no_project_stays_loaded() -> Iterator[None]:
         del sys.modules[name]
     sys.path[:] = path
     settings._loaded = queue_paths._outside = None
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The events of the log, as records."""
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append({"event": event, **facts}))
+    return lines
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 T = TypeVar("T")
 _QUICK_SECONDS: Final = 0.5  # what is done by then shows nothing
@@ -26,7 +26,6 @@ class _ProgressLine:
         self._what = what
         self._next = time.monotonic() + after_seconds
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
 
     def show(self, text: str) -> None:
         """Show that text, unless something was shown just now."""
@@ -35,33 +34,32 @@ class _ProgressLine:
             return
         self._next = now + _DRAWN_SECONDS
         if self._progress is None:
-            self._begin()
-        assert self._progress is not None
-        assert self._task is not None
-        self._progress.update(self._task, description=text, refresh=True)
+            self._progress = _begun(self._what)
+        self._progress.update(self._progress.task_ids[0], description=text, refresh=True)
 
     def end(self) -> None:
         if self._progress is not None:
             self._progress.stop()
 
-    def _begin(self) -> None:
-        from rich.console import Console  # 100 ms
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        words = TextColumn("{task.description}", markup=False)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn(self._what, markup=False),
-            words,
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=os.isatty(1),  # else its data goes elsewhere
-        )
-        self._progress.start()
-        self._progress.console.show_cursor(True)  # a signal may end the command
-        self._task = self._progress.add_task("", total=None)
+def _begun(what: str) -> Progress:
+    from rich.console import Console  # 100 ms
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    texts = (TextColumn(what, markup=False), TextColumn("{task.description}", markup=False))
+    progress = Progress(
+        SpinnerColumn(),
+        *texts,
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=os.isatty(1),  # else its data goes elsewhere
+    )
+    progress.start()
+    progress.console.show_cursor(True)  # a signal may end the command
+    progress.add_task("", total=None)
+    return progress
 
 
 def counted(items: Iterable[T], what: str) -> Iterator[T]:

@@ -60,14 +60,13 @@ class LocalStatus:
     problem: str = ""
 
 
-def find_processes(directory: str, host: HostIdentity | None = None) -> list[PidFileStatus]:
+def find_processes(directory: str) -> list[PidFileStatus]:
     """Find every pid file in a directory, and every process of this host whose pid file belongs there, by path.
 
     If the mount does not answer, this host's processes are found all the same, and one PidFileStatus with the verdict
     "no-answer" stands for the directory. Raises NotRunning if there is no such directory and nothing runs there.
     """
-    host = host or this_host()
-    directory = os.path.abspath(directory)
+    host, directory = this_host(), os.path.abspath(directory)
     records = runtime_dir.records(host)
     found = {
         one.pidfile: _by_record(one, host) for one in records if os.path.dirname(one.pidfile) == directory
@@ -117,10 +116,9 @@ def _not_believed(file: PidFile) -> str:
     return f"it is of {owner}, and its queues are not believed: name them, or run this as that user"
 
 
-def find_process(path: str, host: HostIdentity | None = None) -> PidFileStatus:
+def find_process(path: str) -> PidFileStatus:
     """Find the process of one pid file. Raises NotRunning if there is neither the file nor a process."""
-    host = host or this_host()
-    path = os.path.abspath(path)
+    host, path = this_host(), os.path.abspath(path)
     for record in runtime_dir.records(host):
         if record.pidfile == path:
             return _by_record(record, host)

@@ -10,7 +10,6 @@ from typing import Final
 _LOCAL: Final = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay", "bcachefs")
 )
-_MOUNTINFO: Final = "/proc/self/mountinfo"
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -28,13 +27,13 @@ class Mount:
         return next((o.partition("=")[2] for o in self.options if o.startswith(f"{name}=")), None)
 
 
-def mount_of(path: str, mountinfo: str = _MOUNTINFO) -> Mount | None:
+def mount_of(path: str) -> Mount | None:
     """The mount that an existing path is on; None if the kernel does not tell. Raises OSError if there is no path."""
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:
             number = next((line.split()[1] for line in facts if line.startswith("mnt_id:")), None)
-        with open(mountinfo, encoding="utf-8", errors="surrogateescape") as lines:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
             return next((parse(line) for line in lines if line.split(" ", 1)[0] == number), None)
     finally:
         os.close(descriptor)

@@ -18,8 +18,6 @@ class Notifier:
         self._socket: socket.socket | None = None
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._status = ""
-        self.watchdog_seconds = _watchdog_seconds(environ) if self._address else None
-        """The time within which the manager expects `watchdog()`; None if it expects none. Feed at half of it."""
 
     @property
     def enabled(self) -> bool:
@@ -31,11 +29,10 @@ class Notifier:
     def stopping(self, status: str = "") -> bool:
         return self._send("STOPPING=1", status)
 
-    def reloading(self, status: str = "") -> bool:
+    def reloading(self) -> bool:
         """Report that a reload begins; `ready()` reports its end, for which `Type=notify-reload` waits."""
-        return self._send(
-            f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}", status
-        )
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        return self._send(f"RELOADING=1\nMONOTONIC_USEC={now}", "")
 
     def watchdog(self) -> bool:
         return self._send("WATCHDOG=1", "")
@@ -74,13 +71,3 @@ def _address(text: str) -> bytes | None:
     if text.startswith("@"):  # an abstract socket
         return b"\0" + os.fsencode(text[1:])
     return os.fsencode(text) if text.startswith("/") else None
-
-
-def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """The interval, if it is meant for this process: WATCHDOG_PID, where given, names the one."""
-    try:
-        microseconds = int(environ.get("WATCHDOG_USEC", "0"))
-        meant_for = int(environ.get("WATCHDOG_PID", "") or os.getpid())
-    except ValueError:
-        return None
-    return microseconds / 1e6 if microseconds > 0 and meant_for == os.getpid() else None

@@ -7,6 +7,8 @@ import pytest
 
 from maildefer.host import runtime_dir
 from maildefer.host.identity import HOST_ID_VARIABLE
+from maildefer.maildir import journal
+from maildefer.maildir.layout import Layout, create_queue
 from tests.support.pid_files import Spawn, spawning
 
 
@@ -26,3 +28,11 @@ def run(tmp_path: Path) -> Path:
 def spawn() -> Iterator[Spawn]:
     with spawning() as start:
         yield start
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Layout:
+    """One that keeps a journal."""
+    layout = create_queue(str(tmp_path / "queue"))
+    journal.begin_journal(layout)
+    return layout

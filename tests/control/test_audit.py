@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +26,6 @@ from tests.support.queues import DATA, LABEL, FakeSlots
 
 LEASE = f"{LABEL}-17-abcdef012345"
 DAY = 86400.0
-
-
-@pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Layout]:
-    layout = create_queue(str(tmp_path / "queue"))
-    journal.begin_journal(layout)
-    yield layout
-    journal.close_journals()
 
 
 def push(queue: Layout) -> str:

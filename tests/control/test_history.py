@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from maildefer.control import history
 from maildefer.control.history import HistoryEvent, Sought, find_keys, history_of, keys_that_begin
@@ -19,14 +16,6 @@ from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.push import Pusher
 from tests.control.test_audit import claim, push
 from tests.support.queues import DATA, LABEL
-
-
-@pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Layout]:
-    layout = create_queue(str(tmp_path / "queue"))
-    journal.begin_journal(layout)
-    yield layout
-    journal.close_journals()
 
 
 def note(queue: Layout, key: str, **facts: str) -> None:

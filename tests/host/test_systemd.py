@@ -65,7 +65,6 @@ def test_without_a_manager_nothing_is_sent(make: Make) -> None:
         notifier = make(environ)
         assert not notifier.enabled
         assert not notifier.ready()
-        assert notifier.watchdog_seconds is None
 
 
 def test_a_vanished_manager_raises_nothing(tmp_path: Path, make: Make) -> None:
@@ -82,23 +81,3 @@ def test_a_manager_that_does_not_read_blocks_nobody(manager: tuple[socket.socket
         sent += 1
         assert sent < 1_000_000, "the socket never fills"
     assert not notifier.status("idle")
-
-
-@pytest.mark.parametrize(
-    ("microseconds", "pid", "seconds"),
-    [
-        ("3000000", "", 3.0),
-        pytest.param(
-            "3000000", str(os.getpid()), 3.0, id="own-pid"
-        ),  # a pid in the name would differ in each process of xdist
-        ("3000000", "1", None),
-        ("0", "", None),
-        ("soon", "", None),
-        ("3000000", "me", None),
-    ],
-)
-def test_the_watchdog_is_fed_by_the_process_it_is_meant_for(
-    microseconds: str, pid: str, seconds: float | None, make: Make
-) -> None:
-    notifier = make({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": microseconds, "WATCHDOG_PID": pid})
-    assert notifier.watchdog_seconds == seconds

@@ -27,6 +27,15 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]
 
 
 @pytest.fixture
+def fronted(project: Project) -> Project:
+    """The project with a front end by SMTP."""
+    project.edit(
+        "conf/settings.py", "router_def", 'receiver_config = {"host": "127.0.0.1", "port": 0}\nrouter_def'
+    )
+    return project
+
+
+@pytest.fixture
 def start(project: Project) -> Iterator[Start]:
     """Start a pool in the project, and wait until it is ready; what is left of it at the end is killed."""
     pools: list[Pool] = []

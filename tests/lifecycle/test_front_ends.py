@@ -8,8 +8,7 @@ import signal
 import smtplib
 import socket
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -17,18 +16,10 @@ import pytest
 from benchmarks import processes
 from tests.lifecycle.commands import maildefer
 from tests.lifecycle.conftest import Start
-from tests.lifecycle.pool import Pool
+from tests.lifecycle.pool import Pool, stopped
 from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
-
-
-@pytest.fixture
-def fronted(project: Project) -> Project:
-    project.edit(
-        "conf/settings.py", "router_def", 'receiver_config = {"host": "127.0.0.1", "port": 0}\nrouter_def'
-    )
-    return project
 
 
 def test_mail_that_comes_in_by_smtp_is_handled(fronted: Project, start: Start) -> None:
@@ -110,16 +101,6 @@ def test_several_processes_take_mail_on_one_port_and_none_is_missed(fronted: Pro
     pool.await_event("child.died", kind="intake")
     assert counted()  # also those of the dead
     assert pool.stop() == 0
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """So that another takes what comes."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_connections_are_bounded_for_all_processes_together_and_a_killed_ones_count_no_more(

@@ -38,14 +38,6 @@ def accept(*asked):
 """
 
 
-@pytest.fixture
-def fronted(project: Project) -> Project:
-    project.edit(
-        "conf/settings.py", "router_def", 'receiver_config = {"host": "127.0.0.1", "port": 0}\nrouter_def'
-    )
-    return project
-
-
 # Their environment
 
 

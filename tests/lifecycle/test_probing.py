@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from maildefer.control import health
 from tests.lifecycle.commands import maildefer
 from tests.lifecycle.conftest import Start
-from tests.lifecycle.pool import Pool
+from tests.lifecycle.pool import Pool, stopped
 from tests.lifecycle.project import TTL_SECONDS, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -26,15 +24,6 @@ def live(pool: Pool) -> int:
 
 def ready(pool: Pool) -> int:
     return maildefer(pool, "probe", "--ready").returncode
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_nothing_that_runs_is_neither_live_nor_ready(project: Project) -> None:

@@ -18,7 +18,7 @@ from maildefer.message.envelope import Envelope, block
 from tests.lifecycle.commands import maildefer
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import APPLICATION, Project, eventually
-from tests.support import certificates, dovecot, exim, next_server, postfix
+from tests.support import dovecot, exim, next_server, postfix
 from tests.support.front_end import stored
 from tests.support.next_server import RealServer
 from tests.support.other_users import give_to_nobody
@@ -37,22 +37,14 @@ REFUSED_PORT = free_port()
 
 @pytest.fixture(scope="module")
 def an_exim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    with exim.home() as home:
-        made = certificates.make(tmp_path_factory.mktemp("certificates"), "other.example")
-        (certificate := home / "certificate.pem").write_bytes(made.read_bytes())
-        at_rcpt = exim.GREYLISTING + exim.UNKNOWN + SLOW
-        with exim.running(home, at_rcpt=at_rcpt, certificate=certificate) as server:
-            yield server
+    with exim.delaying(tmp_path_factory.mktemp("certificates"), SLOW) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def a_postfix() -> Iterator[RealServer]:
-    """Its TLS is broken."""
-    with postfix.home() as home:
-        (home / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nnone\n")
-        tls = ("smtpd_tls_security_level = may", f"smtpd_tls_chain_files = {home}/broken.pem")
-        with postfix.taking(home, *tls, at_rcpt=UNKNOWN, at_end=LEAVES) as server:
-            yield server
+    with postfix.broken_tls(UNKNOWN, LEAVES) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from maildefer import events
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts
 from maildefer.host.bounded_call import TimedOut
@@ -135,13 +134,6 @@ def test_of_a_process_that_does_not_answer_nothing_is_known(found: Any):
 
 
 # The command
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append({"event": event, **facts}))
-    return lines
 
 
 def run(

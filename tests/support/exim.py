@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import processes
 from benchmarks.ports import free_port
+from tests.support import certificates
 from tests.support.certificates import CI
 from tests.support.front_end import ROOT, SECONDS, wait_until
 from tests.support.next_server import RealServer, greets
@@ -133,3 +134,13 @@ def running(
         master.terminate()
         master.wait(SECONDS)
         processes.kill(members)
+
+
+@contextmanager
+def delaying(folder: Path, at_rcpt: str) -> Iterator[RealServer]:
+    """One that greylists, knows not everybody, and has a certificate of another name, which is made in the folder."""
+    with home() as place:
+        certificate = place / "certificate.pem"
+        shutil.copy(certificates.make(folder, "other.example"), certificate)
+        with running(place, at_rcpt=GREYLISTING + UNKNOWN + at_rcpt, certificate=certificate) as server:
+            yield server

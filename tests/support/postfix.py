@@ -11,40 +11,24 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ports import free_port
-from benchmarks.postfix import DAEMONS, running
+from benchmarks.postfix import running
 from tests.support.certificates import CI, need
 from tests.support.next_server import RealServer
 
-_MAIN = """\
-compatibility_level = 3.6
-queue_directory = {home}/spool
-data_directory = {home}/data
-daemon_directory = {daemons}
-maillog_file = {home}/log
-maillog_file_prefixes = {home}
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
+_SETTINGS = """\
 myhostname = relay.test
 mydestination =
-mynetworks = 127.0.0.0/8
-alias_maps =
-alias_database =
 disable_dns_lookups = yes
-smtpd_peername_lookup = no
 smtputf8_autodetect_classes = all
-in_flow_delay = 0
 default_transport = {transport}
 bounce_queue_lifetime = 1h
 minimal_backoff_time = 1s
 maximal_backoff_time = 2s
 queue_run_delay = 1s
 """
-_MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
+_SERVICES = """\
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
 bounce unix - - n - 0 bounce
 defer unix - - n - 0 bounce
 trace unix - - n - 0 bounce
@@ -55,9 +39,7 @@ lmtp unix - - n - - lmtp
 virtual unix - n n - - virtual
 error unix - - n - - error
 retry unix - - n - - error
-anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
 """
 
 
@@ -89,9 +71,8 @@ def relaying(folder: Path, transport: str, *settings: str, service: str = "") ->
     """In a folder from `home`; to a transport such as `lmtp:unix:/path`; settings as lines of main.cf, and a service
     as one of master.cf."""
     port = free_port()
-    main = _MAIN.format(home=folder, daemons=DAEMONS, transport=transport)
-    main += "".join(f"{line}\n" for line in settings)
-    with running(folder, folder / "spool", port, main, f"{_MASTER.format(port=port)}{service}\n"):
+    lines = _SETTINGS.format(transport=transport) + "".join(f"{line}\n" for line in settings)
+    with running(folder, folder / "spool", port, lines, f"{_SERVICES}{service}\n"):
         yield Relay(port, folder)
 
 
@@ -118,3 +99,13 @@ def taking(folder: Path, *settings: str, at_rcpt: str = "", at_end: str = "") ->
     (folder / "at_end").write_text(at_end)
     with relaying(folder, "error:nowhere", *_KEEPING.format(home=folder).splitlines(), *settings) as relay:
         yield RealServer(port=relay.port, maildir=folder / "mail", field=b"Delivered-To")
+
+
+@contextmanager
+def broken_tls(at_rcpt: str, at_end: str) -> Iterator[RealServer]:
+    """One whose certificate is none, so that STARTTLS, which it offers, fails."""
+    with home() as place:
+        (place / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nnone\n")
+        tls = ("smtpd_tls_security_level = may", f"smtpd_tls_chain_files = {place}/broken.pem")
+        with taking(place, *tls, at_rcpt=at_rcpt, at_end=at_end) as server:
+            yield server

@@ -33,20 +33,14 @@ class Watch:
     """The newest overview, and the history of rates and counts. Event loop only."""
 
     def __init__(
-        self,
-        records: Callable[[], list[RuntimeRecord]],
-        named: list[str] | None,
-        history: History,
-        *,
-        clock: Callable[[], float] = time.time,
+        self, records: Callable[[], list[RuntimeRecord]], named: list[str] | None, history: History
     ) -> None:
         """`records` finds the processes of this host that are meant, without a look at a mount."""
-        self.overview = Overview(at=clock())
+        self.overview = Overview(at=time.time())
         self.history = history
         self.version = 0
         self._records = records
         self._named = named
-        self._clock = clock
         self._home = os.getcwd()
         self._news = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -84,7 +78,7 @@ class Watch:
         local = [(asked_of(record, answer), None) for record, answer in zip(records, answers, strict=True)]
         age = None if self._looked is None else loop.time() - self._looked
         seen = survey_of([*local], self._known, self._looks)
-        self.publish(overview_of(seen, self._clock(), age, self._home, self._down))
+        self.publish(overview_of(seen, time.time(), age, self._home, self._down))
 
     def publish(self, overview: Overview) -> None:
         """Note an overview in the history, and tell those who wait for news."""

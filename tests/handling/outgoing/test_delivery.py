@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from maildefer import events
 from maildefer.handling.outcomes import Defer
 from maildefer.handling.outgoing.delivery import Delivery
 from maildefer.handling.outgoing.destinations import Destinations
@@ -35,13 +34,6 @@ BODY = b"From: s@x\r\nDate: today\r\nMessage-ID: <1@x>\r\n\r\n.hello\r\n"
 def server() -> Iterator[NextServer]:
     with next_server.running() as started:
         yield started
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append({"event": event, **facts}))
-    return lines
 
 
 class Sender:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from maildefer.message.outgoing.relay import Relay
-from tests.support import certificates, exim, postfix
+from tests.support import exim, postfix
 from tests.support.front_end import wait_until
 from tests.support.next_server import RealServer
 
@@ -21,24 +21,14 @@ LEAVING = "/^leaves/ 421 4.3.2 going down\n/^unknown/ 550 5.1.1 no such user\n"
 
 @pytest.fixture(scope="module")
 def an_exim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    certificate = certificates.make(tmp_path_factory.mktemp("certificates"), "other.example")
-    with exim.home() as home:
-        (moved := home / "certificate.pem").write_bytes(certificate.read_bytes())
-        at_rcpt = exim.GREYLISTING + exim.UNKNOWN + SLOW
-        with exim.running(home, at_rcpt=at_rcpt, certificate=moved) as server:
-            yield server
+    with exim.delaying(tmp_path_factory.mktemp("certificates"), SLOW) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def a_postfix() -> Iterator[RealServer]:
-    """Its certificate is none."""
-    with postfix.home() as home:
-        (home / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nnone\n")
-        tls = ("smtpd_tls_security_level = may", f"smtpd_tls_chain_files = {home}/broken.pem")
-        with postfix.taking(
-            home, *tls, at_rcpt="/^unknown/ 550 5.1.1 no such user\n", at_end=LEAVING
-        ) as server:
-            yield server
+    with postfix.broken_tls(at_rcpt="/^unknown/ 550 5.1.1 no such user\n", at_end=LEAVING) as server:
+        yield server
 
 
 def deliver(server: RealServer, *recipients: str, tls: str = "", seconds: float = 60) -> dict[str, int]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from maildefer import events
 from maildefer.errors import StorageFault
 from maildefer.handling.limits.limit import Limit, LimitUse, in_a_period
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed, Reject
@@ -74,13 +73,6 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(create_queue(str(tmp_path / "home")), World())
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append({"event": event, **facts}))
-    return lines
 
 
 def test_so_many_workers_get_a_slot_and_the_next_when_one_is_released(host: Host) -> None:
