@@ -36,6 +36,7 @@ _TAKEN = re.compile(rb"mesg= *(\d+)").findall
 _SETTINGS = """\
 myhostname = postfix.example.org
 mydestination =
+local_recipient_maps =
 disable_dns_lookups = yes
 default_transport = smtp:[127.0.0.1]:{sink}
 {limit}
