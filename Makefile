@@ -8,7 +8,7 @@ MEMORY := $(or $(shell df --output=avail -B 1M /dev/shm 2>/dev/null | awk 'NR > 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-packages test-fast lint format simulate fuzz mutants bench chaos versions soak screenshots nfs power shared constraints site clean
+.PHONY: help setup demo test test-packages test-fast lint format simulate model fuzz mutants bench chaos versions soak screenshots nfs power shared constraints site clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ format: setup  ## put all files into the one format
 simulate: setup  ## a minute of seeded schedules under every fault, then the planted bugs (SIMULATE="--seed K" for one)
 	@$(PYTHON) -m tests.simulation $(or $(SIMULATE),--seconds 60)
 	@$(if $(SIMULATE),,$(PYTHON) -m tests.simulation --mutants)
+
+model: setup  ## the protocol, model-checked: every interleaving under some faults (MODEL=--deep: under more, a quarter of an hour)
+	@$(PYTHON) -m tests.model $(MODEL)
 
 fuzz: setup  ## ten minutes of wild clients against the front end's sessions (FUZZ="--seed N --cases N" shows one again)
 	@$(PYTHON) -m tests.security.fuzz $(or $(FUZZ),--seconds 600)
