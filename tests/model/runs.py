@@ -34,15 +34,17 @@ HOLDS: Final = (
     Run("a worker is killed", Budget(network=2, worker_kills=1)),
     Run("a worker is killed, an owner fenced", Budget(network=1, fences=1, worker_kills=1), is_deep=True),
     Run("of two workers on one host one is killed", Budget(network=2, worker_kills=1), _TWO_ON_ONE),
-    Run("keeper and worker are killed", Budget(network=1, worker_kills=1, keeper_kills=1), Setup(beats=1)),
+    Run("keeper and worker are killed", Budget(network=1, worker_kills=1, keeper_kills=1)),
     Run("two workers are killed: buried at the limit", Budget(network=1, worker_kills=2)),
     Run("deferred, released, buried, requeued", Budget(network=1, settles=2), Setup(both_promote=True)),
-    Run("… while an owner is fenced", Budget(network=1, fences=1, settles=1), is_deep=True),
+    Run("… while an owner is fenced", Budget(fences=1, settles=1)),
     Run("a host is lost", Budget(network=1, host_losses=1), Setup(beats=1)),
     Run("… and joins again", Budget(network=1, host_losses=1), Setup(rejoins=True)),
-    Run("… while a worker is killed", Budget(host_losses=1, worker_kills=1), Setup(rejoins=True)),
+    Run(
+        "… while a worker is killed", Budget(host_losses=1, worker_kills=1), Setup(rejoins=True), is_deep=True
+    ),
     Run("a host drains, leaves, and joins again", Budget(network=1, drains=1), Setup(rejoins=True)),
-    Run("a mail reader moves names", Budget(network=2, moves=2), Setup(both_promote=True)),
+    Run("a mail reader moves names", Budget(network=1, moves=2), Setup(both_promote=True)),
     Run("two entries", Budget(network=1), Setup(entries=2)),
     Run("two entries, an owner is fenced", Budget(fences=1), Setup(entries=2), is_deep=True),
     Run(
