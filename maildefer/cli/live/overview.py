@@ -97,7 +97,7 @@ class HandlerRow:
 class Overview:
     """All that is shown at a time."""
 
-    at: float  # unix seconds
+    at: float  # on the monotonic clock, so that rates and plots go on whatever is done to the other
     pools: tuple[PoolRow, ...] = ()
     queues: tuple[QueueRow, ...] = ()
     problems: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ class Watch:
         self, records: Callable[[], list[RuntimeRecord]], named: list[str] | None, history: History
     ) -> None:
         """`records` finds the processes of this host that are meant, without a look at a mount."""
-        self.overview = Overview(at=time.time())
+        self.overview = Overview(at=time.monotonic())
         self.history = history
         self.version = 0
         self._records = records
@@ -78,7 +78,7 @@ class Watch:
         local = [(asked_of(record, answer), None) for record, answer in zip(records, answers, strict=True)]
         age = None if self._looked is None else loop.time() - self._looked
         seen = survey_of([*local], self._known, self._looks)
-        self.publish(overview_of(seen, time.time(), age, self._home, self._down))
+        self.publish(overview_of(seen, time.monotonic(), age, self._home, self._down))
 
     def publish(self, overview: Overview) -> None:
         """Note an overview in the history, and tell those who wait for news."""

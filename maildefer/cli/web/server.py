@@ -206,7 +206,8 @@ def _lines(text: str) -> Markup:
 
 
 def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
+    """The time of day of a moment on the monotonic clock."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(time.time() - time.monotonic() + at))
 
 
 def _read(name: str) -> bytes:

@@ -43,3 +43,11 @@ def test_of_too_many_series_the_one_that_was_noted_longest_ago_is_forgotten() ->
     history.note(1.0, "one more", 1.0)
     assert history.means(1.0, "1") == []
     assert history.means(1.0, "0")[-1] == history.means(1.0, "one more")[-1] == 1.0
+
+
+def test_a_time_that_jumps_costs_no_more_than_the_steps_that_are_kept() -> None:
+    series = Series(1.0, 3)
+    for now in (1e12, 5.0, 1e15):
+        series.note(now, 7.0)
+        assert len(series.means(now)) == 3
+    assert series.means(1e15)[-1] == 7.0

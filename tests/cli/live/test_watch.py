@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from maildefer.host import bounded_async
 from maildefer.host.bounded_async import call_bounded
 from maildefer.host.bounded_call import TimedOut
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.closures import Closures
 from maildefer.queue import Queue
 from tests.support.queues import DATA
@@ -47,6 +49,30 @@ def test_a_look_shows_what_the_queue_holds_and_notes_it(queue: Layout) -> None:
     assert row.counts.waiting == 1
     assert watch.overview.problems == (f"{row.name}: nobody serves it, and 1 entry waits",)
     assert watch.history.means(watch.overview.at, f"waiting {queue.path}")[-1] == 1.0
+
+
+@pytest.mark.parametrize("jump_seconds", [-3600.0, 3600.0, 1e9])
+def test_a_clock_that_jumps_leaves_the_history_as_it_is(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch, jump_seconds: float
+) -> None:
+    watch, wall = watch_of(queue.path), time.time
+
+    async def look() -> None:
+        await watch.look()
+        monkeypatch.setattr(time, "time", lambda: wall() + jump_seconds)
+        Pusher(queue, host="h").push(lambda stem: [DATA])
+        watch._next_look = 0.0
+        await watch.look()
+        assert watch._looking is not None
+        await watch._looking
+        await watch.look()
+
+    asyncio.run(look())
+    means = watch.history.means(watch.overview.at, f"waiting {queue.path}")
+    assert 0 < max(mean for mean in means if not math.isnan(mean)) <= 1
+    [row] = watch.overview.queues
+    assert row.counts is not None
+    assert (row.counts.oldest_seconds or 0.0) >= 0
 
 
 def test_destinations_that_are_down_are_named(queue: Layout) -> None:
