@@ -31,6 +31,7 @@ NAMES = (
     "batches",
     "limits",
     "middleware",
+    "watched",
     "concurrent",
     "routes",
     "parsing",

@@ -82,7 +82,7 @@ class SlotCounts:
             base = places.get(handler)
             if base is None:
                 base = places[handler] = self.handlers.place(f"{queue}\n{handler}")
-            microseconds = int(seconds * 1e6)
+            microseconds, place = int(seconds * 1e6), base
             if word != "acked":
                 if word == "deferred" and isinstance(outcome, Deferred) and outcome.error is not None:
                     word = "failed"
@@ -90,7 +90,8 @@ class SlotCounts:
                     self.note(
                         queue, "buried", f"{burial_kind(outcome)}\n{handler}", f"{key}\n{outcome.reason}"
                     )
-            words[base + _OUTCOME[word]] += 1
+                place += _OUTCOME[word]
+            words[place] += 1
             words[base + _BUCKET[microseconds.bit_length()]] += 1
             words[base + SUM] += microseconds
 
