@@ -36,10 +36,8 @@ def write_project(target: Path, *, force: bool = False) -> list[Path]:
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         # Not its mode: a system-wide install is often read-only. Nor through a link that lies there.
-        draft = f"{copy}.{token(8)}"
-        durable.replace_file(
-            str(copy), path.read_bytes(), draft, durably=False, rights=Rights(file_mode=0o666)
-        )
+        data, draft, rights = path.read_bytes(), f"{copy}.{token(8)}", Rights(file_mode=0o666)
+        durable.replace_file(str(copy), data, draft, durably=False, rights=rights)
         written.append(copy)
     return written
 

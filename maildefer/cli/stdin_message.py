@@ -59,7 +59,5 @@ def _divided(data: bytes) -> tuple[bytes, bytes]:
     found = _END_OF_HEADERS.search(data)
     if found is None:
         return data, b""
-    at = found.start() + (
-        data[found.start() : found.start() + 1] == b"\n" and found.end() - found.start() > 1
-    )
+    at = found.start() + (found[0].startswith(b"\n") and len(found[0]) > 1)
     return data[:at], data[at:]

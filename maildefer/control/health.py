@@ -27,11 +27,8 @@ def why_dead(status: Status) -> list[str]:
         "scout_silent_seconds": "its scout has given no sign of life",
         "without_workers_seconds": "it has had no worker that was up",
     }
-    return [
-        f"{what} for {_number(status, name):.0f} s"
-        for name, what in signs.items()
-        if _number(status, name) > limit
-    ]
+    silent = {what: seconds for name, what in signs.items() if (seconds := _number(status, name)) > limit}
+    return [f"{what} for {seconds:.0f} s" for what, seconds in silent.items()]
 
 
 def why_unready(status: Status) -> list[str]:
@@ -62,11 +59,9 @@ def why_degraded(status: Status) -> list[str]:
     starts = _number(status, "up_seconds") < _number(status, "ttl_seconds")
     for queue in objects(status.get("queues")):
         found += [f"{queue.get('queue')}: {why}" for why in why_queue_degraded(queue, starts=starts)]
-    found += [
-        why
-        for group in objects(status.get("front_end_groups"))
-        if (group.get("deaths") or group.get("error")) and (why := why_down(group))
-    ]
+    for group in objects(status.get("front_end_groups")):
+        if (group.get("deaths") or group.get("error")) and (why := why_down(group)):
+            found.append(why)
     for front_end in objects(status.get("front_ends")):
         for name, reason in shortages(front_end).items():
             found.append(f"its front end refuses mail for {name}: {reason}")

@@ -67,10 +67,8 @@ def find_processes(directory: str) -> list[PidFileStatus]:
     "no-answer" stands for the directory. Raises NotRunning if there is no such directory and nothing runs there.
     """
     host, directory = this_host(), os.path.abspath(directory)
-    records = runtime_dir.records(host)
-    found = {
-        one.pidfile: _by_record(one, host) for one in records if os.path.dirname(one.pidfile) == directory
-    }
+    there = [one for one in runtime_dir.records(host) if os.path.dirname(one.pidfile) == directory]
+    found = {one.pidfile: _by_record(one, host) for one in there}
     listed: dict[str, PidFile | str] | TimedOut = {}
     try:
         listed = bounded(lambda: _read_directory(directory))
@@ -159,9 +157,8 @@ def signal_process(found: PidFileStatus, verb: Verb) -> str:
         process = PidfdProcess(pid, found.process.start_time)
         try:
             if verb != "stop" and not process.takes(signum):
-                raise MaildeferError(
-                    f"process {pid} of {found.path} does not take `{verb}`: restart it instead"
-                )
+                what = f"process {pid} of {found.path} does not take `{verb}`"
+                raise MaildeferError(f"{what}: restart it instead")
             process.send(signum)
         finally:
             process.close()

@@ -64,22 +64,17 @@ class HandlersOfMessage:
             wanted = self._conversations(message, matched)
         except Exception as fault:  # noqa: BLE001  # a @state_key_generator is the user's code
             return failure(fault, None), ""
-        return await within_tokens(
-            terms.tokens, wanted, lambda: self._run_within_limits(message, matched, terms)
-        )
+        run = partial(self._run_within_limits, message, matched, terms)
+        return await within_tokens(terms.tokens, wanted, run)
 
     def _conversations(self, message: HasRecipient, matched: Matched) -> list[str]:
         """What the message needs tokens for, sorted: all workers take them in one order, so no two can deadlock.
 
         Its conversations, and calls of `@batch` functions with this message alone.
         """
-        modules = {
-            step.module
-            for (steps, _), _ in matched
-            for step in steps
-            if not step.stateless and not step.nolocking
-        }
-        calls = {step.call_token for (steps, _), _ in matched for step in steps if step.call_token}
+        all_steps = [step for (steps, _), _ in matched for step in steps]
+        modules = {step.module for step in all_steps if not step.stateless and not step.nolocking}
+        calls = {step.call_token for step in all_steps if step.call_token}
         conversations = {ascii([self._router.state_key(module, message), message.From]) for module in modules}
         return sorted(conversations | calls)
 
@@ -88,13 +83,8 @@ class HandlersOfMessage:
     ) -> tuple[Outcome, str]:
         if terms.limits is None:
             return await self._run_matched(message, matched, terms)
-        return await within_limits(
-            terms.limits,
-            message,
-            matched,
-            self._router.get_state,
-            lambda: self._run_matched(message, matched, terms),
-        )
+        run = partial(self._run_matched, message, matched, terms)
+        return await within_limits(terms.limits, message, matched, self._router.get_state, run)
 
     async def _run_matched(
         self, message: HasRecipient, matched: Matched, terms: CallTerms

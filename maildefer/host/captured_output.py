@@ -109,9 +109,8 @@ class CapturedOutput:
             for stream in tuple(self._begun):
                 stream.end()
         try:
-            if (
-                end := os.lseek(self._writer, 0, os.SEEK_END)
-            ) != self._seen:  # which appends, wherever it stands
+            end = os.lseek(self._writer, 0, os.SEEK_END)  # which appends, wherever it stands
+            if end != self._seen:
                 self._seen = end
                 self.drain()
         except OSError:  # a handler has closed all descriptors

@@ -7,9 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_LOCAL: Final = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay", "bcachefs")
-)
+_LOCAL: Final = frozenset("ext2 ext3 ext4 xfs btrfs f2fs zfs tmpfs overlay bcachefs".split())
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 

@@ -101,9 +101,8 @@ def read(path: str) -> PidFile:
     except UntrustedRecord as fault:
         raise PidFileUnusable(path, str(fault)) from fault
     except FileNotFoundError:
-        raise NotRunning(
-            f"there is no pid file {path}: nothing was started with it, or it has ended"
-        ) from None
+        why = "nothing was started with it, or it has ended"
+        raise NotRunning(f"there is no pid file {path}: {why}") from None
     except OSError as fault:
         raise PidFileUnusable(path, f"can't be read ({fault.strerror})") from fault
     return replace(parse(path, data), owner=facts.st_uid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from binascii import crc32
 from collections.abc import Mapping
@@ -71,9 +72,7 @@ def directory(host: HostIdentity | None = None) -> str:
 def stem(pidfile: str) -> str:
     """The name that stands for a pid file's absolute path here: its last part, for people, and a hash."""
     path = os.path.abspath(pidfile)  # not realpath: that would look at the mount
-    readable = "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in os.path.basename(path)
-    )
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", os.path.basename(path))
     return f"{readable[:40]}-{crc32(os.fsencode(path)):08x}"
 
 

@@ -46,11 +46,8 @@ class SessionListener:
 
     def __str__(self) -> str:
         name = self._socket.getsockname()
-        return (
-            f"{self._protocol}://{name[0]}:{name[1]}"
-            if isinstance(name, tuple)
-            else f"{self._protocol}:{name}"
-        )
+        where = f"//{name[0]}:{name[1]}" if isinstance(name, tuple) else name
+        return f"{self._protocol}:{where}"
 
     def open(self) -> None:
         """Accept connections."""

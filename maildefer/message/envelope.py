@@ -50,21 +50,8 @@ _MOST_OF_DSN: Final = 800  # characters, of some 690 that the limits of RFC 3461
 _TOKEN: Final = re.compile(r"[!-:=?-~]+")  # printable, no space, none of ; < >
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _UNFIT: Final = "{!r} cannot stand in a Received line"
-_DAYS: Final = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
-_MONTHS: Final = (
-    b"Jan",
-    b"Feb",
-    b"Mar",
-    b"Apr",
-    b"May",
-    b"Jun",
-    b"Jul",
-    b"Aug",
-    b"Sep",
-    b"Oct",
-    b"Nov",
-    b"Dec",
-)
+_DAYS: Final = b"Mon Tue Wed Thu Fri Sat Sun".split()
+_MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 # What delivery agents put above the message; only the first two are read, the others may stand between them.
 _TRACE: Final = {b"return-path", b"delivered-to", b"x-original-to", b"envelope-to", b"delivery-date"}
@@ -277,15 +264,8 @@ def date(when: float) -> str:
 @lru_cache(maxsize=4)  # many messages a second have one date
 def _date(when: int) -> bytes:
     year, month, day, hour, minute, second, weekday = time.gmtime(when)[:7]
-    return b"%b, %02d %b %04d %02d:%02d:%02d +0000" % (
-        _DAYS[weekday],
-        day,
-        _MONTHS[month - 1],
-        year,
-        hour,
-        minute,
-        second,
-    )
+    figures = _DAYS[weekday], day, _MONTHS[month - 1], year, hour, minute, second
+    return b"%b, %02d %b %04d %02d:%02d:%02d +0000" % figures
 
 
 def _text(raw: bytes) -> str:

@@ -72,9 +72,8 @@ class AlertFinder:
             yield from self._of_counts(process.status, now)
             refused = "".join(health.why_reload_refused(process.status))
             self._lasting -= {name for name in self._lasting if name[0] == "reload" and name[1] != refused}
-            yield from self._lasts(
-                ("reload", refused), bool(refused), now, Alert(event="reload_refused", text=refused)
-            )
+            alert = Alert(event="reload_refused", text=refused)
+            yield from self._lasts(("reload", refused), bool(refused), now, alert)
         for path, found in queues.items():
             if isinstance(found, EntryCounts):
                 yield from self._of_queue(queue_name(path, process), found, now)
@@ -86,9 +85,8 @@ class AlertFinder:
         }
         if self._counted is None:
             is_young = number(status.get("up_seconds")) < _YOUNG_SECONDS
-            self._counted = (
-                {} if is_young else {name: number(one.get("count")) for name, one in counts.items()}
-            )
+            before = {} if is_young else counts
+            self._counted = {name: number(one.get("count")) for name, one in before.items()}
         for name, one in counts.items():
             new = number(one.get("count")) - self._counted.get(name, 0)
             if new > 0 and name not in self._next:
@@ -102,14 +100,12 @@ class AlertFinder:
 
     def _of_queue(self, name: str, found: EntryCounts, now: float) -> Iterator[Alert]:
         age, free = found.oldest_seconds or 0.0, found.free_bytes
-        old = Alert(
-            event="queue_old", queue=name, text=f"the oldest of {found.waiting} has waited for {age:.0f} s"
-        )
+        text = f"the oldest of {found.waiting} has waited for {age:.0f} s"
+        old = Alert(event="queue_old", queue=name, text=text)
         full = Alert(event="disk_nearly_full", queue=name, text=f"{free} bytes are free")
         yield from self._lasts(("old", name), age > self._limits["oldest_seconds"], now, old)
-        yield from self._lasts(
-            ("full", name), free is not None and free < self._limits["free_bytes"], now, full
-        )
+        is_full = free is not None and free < self._limits["free_bytes"]
+        yield from self._lasts(("full", name), is_full, now, full)
 
     def _lasts(self, name: tuple[object, ...], is_so: bool, now: float, alert: Alert) -> Iterator[Alert]:
         """Tell once of what lasts, and again only after it was over, a minute later at the earliest."""
@@ -149,12 +145,11 @@ class AlertCommand:
                     error = await call_bounded(run, seconds + 5.0)
                 except OSError as fault:
                     error = fault
+                facts = {"alert": alert.event, "queue": alert.queue or None}
                 if error:
-                    events.emit(
-                        "alert.failed", alert=alert.event, queue=alert.queue or None, error=str(error)
-                    )
+                    events.emit("alert.failed", **facts, error=str(error))
                 else:
-                    events.emit("alert.told", alert=alert.event, queue=alert.queue or None, count=alert.count)
+                    events.emit("alert.told", **facts, count=alert.count)
 
 
 def _execute(argv: list[str], project: str, alert: Alert, seconds: float) -> str:

@@ -145,17 +145,11 @@ def _of_front_ends(groups: list[dict[str, Any]], processes: list[dict[str, Any]]
 def _of_queues(process: Found, queues: Mapping[str, Found]) -> Iterator[Metric]:
     named = {queue_name(path, process): found for path, found in queues.items() if found is not None}
     counts = {name: found for name, found in named.items() if isinstance(found, EntryCounts)}
-    entries = [
-        ((name, state), count)
-        for name, one in counts.items()
-        for state, count in (
-            ("waiting", one.waiting),
-            ("claimed", one.claimed),
-            ("deferred", one.deferred - one.later),
-            ("later", one.later),
-            ("dead", one.dead),
-        )
-    ]
+    entries: list[tuple[tuple[object, ...], float]] = []
+    for name, one in counts.items():
+        states = {"waiting": one.waiting, "claimed": one.claimed, "deferred": one.deferred - one.later}
+        states |= {"later": one.later, "dead": one.dead}
+        entries += [((name, state), count) for state, count in states.items()]
     readable = [((name,), name in counts) for name in named]
     complete = [((name,), one.complete) for name, one in counts.items()]
     oldest = [((name,), one.oldest_seconds or 0.0) for name, one in counts.items()]

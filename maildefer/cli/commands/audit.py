@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
@@ -65,12 +66,9 @@ def _end(queues: list[str], yes: bool) -> None:
         raise typer.Exit(1)
     failed = False
     for queue in queues:
-        layout = open_queue(queue)
         left = None
-        try:
-            left = journal.end_journal(layout)
-        except FileNotFoundError:  # there was none
-            pass
+        with suppress(FileNotFoundError):  # there was none
+            left = journal.end_journal(open_queue(queue))
         output.say(f"{queue} keeps no journal")
         if left is not None:
             output.complain(f"{left} holds what is no file of a journal: see what it is, and remove it")
@@ -90,9 +88,8 @@ def _audit(queues: list[str], patience: float, json: bool) -> None:
             facts = f"accepted {age} ago, last {suspect.last}: {suspect.why}"
             output.line(output.clean(f"{suspect.verdict}  {suspect.key}  {facts}"))
     for key in () if json else report.unrecorded_keys:
-        output.line(
-            output.clean(f"unrecorded  {key}  it has an end in the journal, but its push left no record")
-        )
+        why = "it has an end in the journal, but its push left no record"
+        output.line(output.clean(f"unrecorded  {key}  {why}"))
     for path, why in () if json else report.unreadable.items():
         output.line(output.clean(f"unreadable  {path}  {why}"))
     lost, unproven = report.count("lost"), report.count("unproven")
@@ -132,9 +129,8 @@ def _show(report: AuditReport, lost: int, unproven: int) -> None:
     rows += [(report.unrecorded, "unrecorded")] if report.unrecorded else []
     output.table(rows)
     if report.since is not None:
-        output.say(
-            f"what was accepted in the last {output.duration(time.time() - report.since)} is in the journal"
-        )
+        age = output.duration(time.time() - report.since)
+        output.say(f"what was accepted in the last {age} is in the journal")
     if report.handed:
         output.say(
             f"{output.count(report.handed, 'end is', 'ends are')} of messages from other queues, which have their "

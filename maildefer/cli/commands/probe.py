@@ -37,9 +37,8 @@ def probe(
     if not records:
         output.complain("nothing runs" + (f" with the pid file {pid}" if pid else ""))
         raise typer.Exit(EX_FAILURE)
-    answers = side_by_side(
-        [partial(control.ask_process, record, _SECONDS * 0.8) for record in records], _SECONDS
-    )
+    asked = [partial(control.ask_process, record, _SECONDS * 0.8) for record in records]
+    answers = side_by_side(asked, _SECONDS)
     failed = False
     for record, answer in zip(records, answers, strict=True):
         for problem in control.problems_of(answer, health.why_dead if live else health.why_unready):

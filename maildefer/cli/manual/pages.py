@@ -20,9 +20,8 @@ _EXITS: Final = (
 
 def manual_pages(program: Any) -> Iterator[tuple[str, str]]:
     """Each page's file name and text, for a click command and all that are below it, except hidden ones."""
-    yield from _pages(
-        program, program.context_class(program, info_name="maildefer", **program.context_settings)
-    )
+    context = program.context_class(program, info_name="maildefer", **program.context_settings)
+    yield from _pages(program, context)
 
 
 def _pages(command: Any, context: Any) -> Iterator[tuple[str, str]]:
@@ -49,9 +48,8 @@ def _page(command: Any, context: Any, below: Sequence[str]) -> str:
     ]
     records = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
     lines += _listed("OPTIONS", records)
-    lines += _listed(
-        "COMMANDS", [(f"{title}-{name}(1)", command.commands[name].help or "") for name in below]
-    )
+    commands = [(f"{title}-{name}(1)", command.commands[name].help or "") for name in below]
+    lines += _listed("COMMANDS", commands)
     for what, example in EXAMPLES.get(path.partition(" ")[2], ()):
         if ".SH EXAMPLES" not in lines:
             lines.append(".SH EXAMPLES")

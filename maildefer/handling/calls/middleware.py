@@ -243,10 +243,8 @@ def _function(name: str, settings: ModuleType) -> MiddlewareFunction:
     if function is None:
         raise ConfigurationError(f"{where}: {module.__file__} has no {attribute}: correct the name {name}")
     if (fault := _fault(function)) is not None:
-        defined_at = place_of(function)
-        raise ConfigurationError(
-            f"{where if defined_at == '?' else defined_at}: the middleware {name} {fault}"
-        )
+        where = where if (defined_at := place_of(function)) == "?" else defined_at
+        raise ConfigurationError(f"{where}: the middleware {name} {fault}")
     checked: MiddlewareFunction = function
     return checked
 

@@ -161,11 +161,8 @@ def _refuse_unless_listed(place: str, *, parents: bool) -> None:
                 raise QueueUnlisted(place, place_of(module, "queues"), os.path.relpath(place, folder))
             return
     if not parents and not os.path.isdir(os.path.dirname(place)):
-        raise QueueMissing(
-            place,
-            f"nor a folder {os.path.dirname(place)} to make it in: make that folder, "
-            f"or name the project in {finder.PROJECT}",
-        )
+        remedy = f"make that folder, or name the project in {finder.PROJECT}"
+        raise QueueMissing(place, f"nor a folder {os.path.dirname(place)} to make it in: {remedy}")
 
 
 def _is_being_loaded() -> bool:

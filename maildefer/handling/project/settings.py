@@ -219,16 +219,9 @@ _PLAIN: Final[tuple[tuple[str, type, float], ...]] = (
     ("state_path", str, 0),
 )
 _CHOICES: Final = {"log_level": get_args(events.Level), "log_format": get_args(events.Format)}
-_WORDS: Final = {
-    "1": True,
-    "true": True,
-    "yes": True,
-    "on": True,
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
-}
+_WORDS: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
+    ("0", "false", "no", "off"), False
+)
 
 
 def _queues(module: ModuleType) -> dict[str, tuple[str, ...]]:

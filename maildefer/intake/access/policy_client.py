@@ -115,13 +115,8 @@ class PolicyClient:
         """Run one process, until a reload. Raises PolicyProcessFailed."""
         ours, theirs = socket.socketpair()
         with theirs:
-            argv = (
-                sys.executable,
-                "-m",
-                "maildefer.handling.policy.process",
-                self._name,
-                str(theirs.fileno()),
-            )
+            program = (sys.executable, "-m", "maildefer.handling.policy.process")
+            argv = (*program, self._name, str(theirs.fileno()))
             process = await asyncio.create_subprocess_exec(
                 *argv, pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, stdout=2
             )

@@ -44,11 +44,8 @@ class AccessSecurity:
 
 
 def _check_options(options: IntakeOptions) -> None:
-    encrypted = [
-        f"--socket-fd {each.fd}:{each.protocol}"
-        for each in options.sockets
-        if each.protocol is SocketProtocol.SMTPS
-    ]
+    sockets = [each for each in options.sockets if each.protocol is SocketProtocol.SMTPS]
+    encrypted = [f"--socket-fd {each.fd}:{each.protocol}" for each in sockets]
     for wanting in (
         *encrypted,
         *(["tls_required"] if options.tls_required else []),

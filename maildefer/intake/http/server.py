@@ -37,9 +37,8 @@ async def serve(options: HttpOptions, links: Mapping[str, WriterLink], tokens: A
     service = HttpService(application, options)
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
     admission = await service.open(sockets)
-    addresses = " ".join(
-        f"http://{host}:{port}" for host, port, *_ in (each.getsockname() for each in sockets)
-    )
+    names = [each.getsockname() for each in sockets]
+    addresses = " ".join(f"http://{host}:{port}" for host, port, *_ in names)
     events.emit("intake.listening", pid=os.getpid(), at=addresses, queues=" ".join(options.queues))
     report = loop.create_task(
         IntakeStatus(

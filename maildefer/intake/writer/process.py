@@ -140,16 +140,8 @@ class Writer:
     def answer(self, batch: list[Job]) -> list[WriterAnswer]:
         """Push a batch; each message with a key is durable when it returns (I1)."""
         shortage = self._capacity.shortage() or ""
-        whole = (
-            []
-            if shortage
-            else [
-                job.message
-                for job in batch
-                if job.message is not None and job.message.whole and not job.message.once
-            ]
-        )
-        pushed = iter(self._push(whole))
+        messages = [] if shortage else [job.message for job in batch if job.message is not None]
+        pushed = iter(self._push([one for one in messages if one.whole and not one.once]))
         answers = []
         for number, message in batch:
             stored: list[Stored] = []
