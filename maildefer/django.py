@@ -17,6 +17,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from maildefer.errors import AddressRefused, MaildeferError
+from maildefer.handling.project.queue_paths import must_be_served
 from maildefer.maildir.outbox.current import push_together
 from maildefer.maildir.push import Compose, Pusher
 from maildefer.message import addresses
@@ -69,6 +70,7 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django has no typ
                 sender, data = _bare(message.from_email), message.message().as_bytes()
                 entries += [compose_of(data, sender, to, host=os.uname().nodename) for to in recipients]
         try:
+            must_be_served(self.queue)
             push = partial(self._push, Queue(self.queue)._pusher(), entries)
         except MaildeferError:  # it is not there, or not for this user
             if not self.fail_silently:
@@ -92,13 +94,8 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django has no typ
 def _bare(given: object) -> str:
     """The one address that Django was given, with a domain that the DNS knows, as Django's SMTP backend has it."""
     text = str(given)
-    found = addresses.every(text)
+    found = addresses.sendable(text)
     if len(found) != 1 or not text.isprintable() or "@" not in found[0]:
         raise AddressRefused(text, "it is not one address")
-    local, at, domain = found[0].rpartition("@")
-    try:
-        address = f"{local}{at}{domain.encode('idna').decode()}" if not domain.isascii() else found[0]
-    except UnicodeError as fault:
-        raise AddressRefused(text, f"its domain is none: {fault}") from fault
-    encode_address(address)
-    return address
+    encode_address(found[0])
+    return found[0]

@@ -28,6 +28,7 @@ from django.test.utils import setup_test_environment, teardown_test_environment
 
 from maildefer.errors import NoSpace, PermissionRefused, QueueMissing
 from maildefer.maildir import durable
+from maildefer.maildir.layout import create_queue
 from maildefer.maildir.outbox.current import current
 from maildefer.maildir.push import Compose, Pusher
 from maildefer.maildir.system import SYSTEM
@@ -53,6 +54,7 @@ def _django() -> None:
 @pytest.fixture
 def outgoing(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "outgoing"
+    create_queue(str(path))
     backend = "maildefer.django.EmailBackend"
     with override_settings(EMAIL_BACKEND=backend, MAILDEFER_OUTGOING=str(path)):
         yield path
@@ -177,6 +179,7 @@ def test_a_connection_is_opened_and_closed_as_any_other(outgoing: Path) -> None:
 
 
 def test_a_connection_may_name_its_queue(outgoing: Path, tmp_path: Path) -> None:
+    create_queue(str(tmp_path / "newsletter"))
     assert get_connection(queue=str(tmp_path / "newsletter")).send_messages([letter()]) == 1
     assert envelopes(tmp_path / "newsletter") == TO_ANN
     assert envelopes(outgoing) == []
@@ -245,6 +248,16 @@ def test_a_queue_that_is_not_there_or_not_for_us_fails_silently_where_that_is_as
         connection = get_connection(queue=str(place), on_commit=on_commit, fail_silently=True)
         with transaction.atomic():
             assert connection.send_messages([letter()]) == 0
+
+
+@pytest.mark.parametrize("is_folder", [False, True], ids=["a wrong name", "a mount that is away"])
+def test_no_queue_is_made_that_nobody_serves(tmp_path: Path, is_folder: bool) -> None:
+    place = tmp_path / "outgoin"
+    if is_folder:
+        place.mkdir()
+    with pytest.raises(QueueMissing, match="in the settings here"):
+        get_connection(backend="maildefer.django.EmailBackend", queue=str(place)).send_messages([letter()])
+    assert not (place / "new").exists()
 
 
 def test_a_queue_that_is_not_there_is_told_before_the_commit(outgoing: Path, on_commit: None) -> None:

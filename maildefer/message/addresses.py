@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from maildefer.errors import AddressRefused
+
 TASK_DOMAIN: Final = "task.invalid"
 """The domain of messages that are calls of tasks; no mail can come for it (RFC 2606), and front ends refuse it."""
 
 Given = str | bytes | Iterable[str | bytes | None] | None
 
 _PLAIN = re.compile(r"[^\s<>\"(),;:\\]+").fullmatch
+_LINE_BREAK = re.compile(r"[\r\n](?![ \t\n])|\0").search  # and no fold of a header
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -36,6 +39,36 @@ def every(given: Given) -> list[str]:
     if isinstance(given, str):
         return _parsed(given)
     return [address for one in given for address in every(one)]
+
+
+def sendable(text: str) -> list[str]:
+    """All addresses in a text, for commands. Raises AddressRefused for what is more, or less, than addresses.
+
+    Each stands there as it is: what was read together from further words, such as those of a line break that a header
+    has lost, is none. A word without a domain is one where it stands alone, or between commas. A domain is in its form
+    for the DNS, unless the local part is beyond ASCII, too.
+    """
+    if _LINE_BREAK(text.strip()):
+        raise AddressRefused(text, "it goes over several lines")
+    if _PLAIN(text) and text.isascii() and 0 < text.find("@") < len(text) - 1:
+        return [text]
+    found, shown = [], text
+    if "=?" in text:
+        from maildefer.message.mime.headers import properly_decode_header  # as below
+
+        shown = properly_decode_header(text)
+    words = {word.strip() for word in shown.split(",")}
+    for address in _parsed(text):
+        local, at, domain = address.rpartition("@")
+        if address not in shown or not (local and domain if at else address in words):
+            raise AddressRefused(text, f"{address} is no address")
+        if local.isascii() and not domain.isascii():
+            try:
+                address = f"{local}@{domain.encode('idna').decode()}"
+            except UnicodeError as fault:
+                raise AddressRefused(text, f"its domain is none: {fault}") from fault
+        found.append(address)
+    return found
 
 
 def _parsed(text: str) -> list[str]:

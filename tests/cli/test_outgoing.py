@@ -90,7 +90,7 @@ def test_a_destination_is_tried_at_once_with_what_waits_for_it(
     held = push(queue, "bob@c.example")
     assert maildefer("queue", "hold", str(queue.path), held).code == 0
     close(home, "c.example")
-    ended = maildefer("outgoing", "--retry", "c.example")
+    ended = maildefer("outgoing", "--retry", "C.Example")
     assert (ended.code, ended.out) == (0, "c.example is tried at once\n")
     assert "1 deferred message is tried at once" in ended.err
     assert stems(queue.new) == {waits.partition(",")[0]}

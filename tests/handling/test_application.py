@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import sys
@@ -23,6 +24,7 @@ from maildefer.handling.handoff_check import check_handoffs
 from maildefer.handling.outcomes import ACKED, HandedOff
 from maildefer.handling.project import settings as settings_room
 from maildefer.handling.project.finder import PACKAGES
+from maildefer.handling.project.mail_settings import provide
 from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
 from maildefer.handling.state.directory import DirectoryStorage
 from maildefer.handling.state.storage import ShelveStorage
@@ -450,6 +452,36 @@ def test_a_queue_for_mail_that_nobody_serves_is_an_error_at_load(project: Write,
     path = project("settings.py", f'relay_config = {{"queue": {queue}}}\n' + TWO_QUEUES)
     with pytest.raises(ConfigurationError, match=rf"{path}:1: relay_config: .*maildefer.handlers.outgoing"):
         Application.load()
+
+
+@pytest.mark.parametrize(
+    ("config", "is_open"),
+    [
+        ('{"host": "0.0.0.0"}', True),
+        ('{"listen": ["smtp://127.0.0.1:25", "smtps://[::]:465"]}', True),
+        ('{"listen": "smtp:systemd"}', True),
+        ('{"host": "0.0.0.0", "policy": ""}', True),
+        ("{}", False),
+        ('{"host": "::1"}', False),
+        ('{"socket": "run/smtp"}', False),
+        (
+            '{"listen": ["smtp://127.0.0.1:25", "smtp://[::1]:25", "smtp://localhost:25", "lmtp:run/lmtp"]}',
+            False,
+        ),
+        ('{"host": "0.0.0.0", "auth_required": True, "auth_file": "conf/passwords"}', False),
+        ('{"host": "0.0.0.0", "domains": ["osb.example"]}', False),
+        ('{"host": "0.0.0.0", "queue": "run/queue"}', False),
+    ],
+)
+def test_an_open_relay_is_an_error_at_load(project: Write, config: str, is_open: bool) -> None:
+    settings = types.ModuleType("app.settings")
+    settings.__dict__["queues"] = {"run/outgoing": ["app.posting", "maildefer.handlers.outgoing"]}
+    settings.__dict__["receiver_config"] = ast.literal_eval(config)
+    if is_open:
+        with pytest.raises(ConfigurationError, match="an open relay"):
+            provide(settings)
+    else:
+        provide(settings)
 
 
 def test_a_relay_of_the_settings_own_stays(project: Write) -> None:

@@ -82,13 +82,14 @@ def _show(queues: dict[str, Layout], destinations: Destinations, home: Layout, j
 def _try_at_once(
     destination: str, queues: dict[str, Layout], destinations: Destinations, home: Layout
 ) -> None:
-    closures, known = _closures(home), {destination, destinations.of(f"@{destination}").name}
+    lower = destination.lower()
+    closures, known = _closures(home), {destination, lower, destinations.of(f"@{destination}").name}
     were_down = [name for name in known if answered(bounded(partial(closures.reopen, name)), home.path)]
     moved = 0
     if were_down:
         time.sleep(LOOK_SECONDS)  # until all workers know
     for one, name in _entries(queues, destinations, ("deferred",)):
-        is_meant = name in were_down or destination in (name, _domain(one))
+        is_meant = name in were_down or lower in (name.lower(), _domain(one).lower())
         if is_meant and not schedule.is_held(one.entry):
             layout = queues[one.path.removesuffix(f"/.later/new/{one.name}")]
             moved += schedule.move(layout, one, None, host=this_host().label)

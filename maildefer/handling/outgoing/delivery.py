@@ -89,6 +89,8 @@ class Delivery:
 
     def _must_be_addresses(self) -> None:
         """Raise DeliveryFailed for what can't go into an SMTP command: entries are others' writing, too."""
+        if not self._recipient:
+            raise self._no_address("it has no recipient")
         for address in (self._sender, self._recipient):
             try:
                 encode_address(address).decode()

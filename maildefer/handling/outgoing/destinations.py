@@ -6,6 +6,7 @@ mail, or by MX the recipient's domain, as is a domain for which they name someth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -36,6 +37,8 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "connections": (int, type(None)),
     "rate": (str, type(None)),
 }
+_DOMAIN: Final = re.compile(r"[^\s@*/\[\]]+|\[[^\[\]@\s]+\]").fullmatch
+_HOST_AND_MORE: Final = re.compile(r"[^:/]*:[0-9]+|.*//.*").fullmatch
 _LIMITS: Final = {"connections", "rate"}
 _OF_A_SERVER: Final = ("host", "port", "ssl", "lmtp", "username", "password")
 
@@ -78,6 +81,8 @@ class Destinations:
         self._terms: dict[str, _Terms] = {}
         for domain, own in _mapping("destinations", config.get("destinations") or {}).items():
             where = f"outgoing_config['destinations'][{domain!r}]"
+            if not _DOMAIN(domain):
+                raise ConfigurationError(f"{where}: give a recipient's domain, such as osb.example")
             own = _mapping(where, own)
             kept = {key: value for key, value in given.items() if key not in _OF_A_SERVER}
             base = {"host": "127.0.0.1", **given} if own.keys().isdisjoint(_OF_A_SERVER) else kept
@@ -170,6 +175,8 @@ def _terms(where: str, given: Mapping[str, Any], is_own: bool = False) -> _Terms
         raise ConfigurationError(
             f"{where}: host is {host!r}: give a host's name, its address, or None for MX"
         )
+    if host is not None and _HOST_AND_MORE(host):
+        raise ConfigurationError(f"{where}: host is {host!r}: give its name alone, and the port beside it")
     if host is not None and host.startswith("/") and not lmtp:
         raise ConfigurationError(f"{where}: {host} is a socket file, which takes LMTP: add lmtp=True")
     if lmtp and host is None:

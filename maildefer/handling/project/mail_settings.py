@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling import undeliverable
@@ -14,12 +15,17 @@ from maildefer.handling.project.setting_place import place, wrong
 from maildefer.handling.project.settings import FRONT_QUEUE, pool_settings, project
 from maildefer.maildir.layout import Layout
 
+_GUARDS: Final = ("auth_required", "policy", "domains")
+_SENDS: Final = "maildefer.handlers.outgoing"
+_INNER: Final = re.compile(r"\w+://(?:127\.|localhost\b|\[?::1)|\w+:(?!//|systemd)").match
+
 
 def provide(settings: ModuleType) -> None:
     """Give handlers what the settings describe; nothing replaces what the project has set itself.
 
     What is not described costs nothing. Raises `ConfigurationError`.
     """
+    _must_not_relay(settings)
     config = getattr(settings, "relay_config", None)
     if config is not None and not hasattr(settings, "relay"):
         settings.relay = _relay(settings, config)  # type: ignore[attr-defined]  # as Salmon's boot modules do
@@ -35,6 +41,26 @@ def provide(settings: ModuleType) -> None:
     config = getattr(settings, "dkim_config", None)
     if config is not None:
         _load_dkim_keys(settings, config)
+
+
+def _must_not_relay(settings: ModuleType) -> None:
+    """Raises ConfigurationError where anybody could send anywhere: the queue that delivers is the front end's."""
+    config = getattr(settings, "receiver_config", None)
+    queues = getattr(settings, "queues", None)
+    if not isinstance(config, Mapping) or not isinstance(queues, Mapping) or not queues:
+        return
+    front = config.get("queue") or next(iter(queues))
+    delivers = [
+        path for path, modules in queues.items() if isinstance(modules, list | tuple) and _SENDS in modules
+    ]
+    listens = config.get("listen") or f"smtp://{config.get('host', '127.0.0.1')}"
+    if config.get("socket") or all(map(_INNER, [listens] if isinstance(listens, str) else map(str, listens))):
+        return
+    if located(str(front)) in map(located, delivers) and not any(config.get(name) for name in _GUARDS):
+        raise ConfigurationError(
+            f"{place(settings, 'queues')}: the front end's queue is {front}, which {_SENDS} delivers: an open relay. "
+            f"Name another queue first, or as receiver_config's queue; or one of {', '.join(_GUARDS)} there"
+        )
 
 
 def _relay(settings: ModuleType, config: object) -> object:

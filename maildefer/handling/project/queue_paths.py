@@ -84,6 +84,17 @@ def queue_at(path: str) -> Layout:
     return create_queue(place)
 
 
+def must_be_served(path: str) -> None:
+    """Raise QueueMissing for a queue that would be made anew and is in no settings, so that nobody would serve it."""
+    place = located(path)
+    if redirect is None and not os.path.isdir(f"{place}/new"):
+        module = settings.loaded_settings() or (settings.load_settings() if finder.is_project() else None)
+        if module is None or place not in listed_queues(module):
+            raise QueueMissing(
+                place, "or not in the settings here: start the pool that serves it, which makes it"
+            )
+
+
 def home_queue(otherwise: str) -> Layout:
     """The settings' first queue, in which is what concerns all of them; `otherwise` a path for where there are none.
 

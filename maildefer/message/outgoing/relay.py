@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from maildefer import log_context
-from maildefer.errors import AddressRefused
 from maildefer.message import addresses
 from maildefer.message.dsn.asked import passing_on
 from maildefer.message.envelope import encode_address
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     import ssl as tls
 
     from maildefer.message.outgoing.wire_message import WireMessage
-
-_LINE_BREAK = re.compile(r"[\r\n](?![ \t\n])|\0").search  # and no fold of a header
-
 
 TLS_MODES: Final = ("", "opportunistic", "required", "verified")
 
@@ -106,6 +102,9 @@ class Relay:
         data = completed(message, data, sender=sender, recipients=recipients, name=name, host=own_name())
         wire = WireMessage(sender=sender, recipients=recipients, data=data, dsn=dsn, sent=sent)
         if self.queue:
+            if sent is not None and sent.attempt > 1 and len(recipients) > 1:
+                known = set[str]().union(*sent.recorded())  # who has it from an attempt that sent it directly
+                wire = replace(wire, recipients=[one for one in recipients if one not in known])
             return put(self.queue, wire, now=now)
         return self._send(wire)
 
@@ -274,12 +273,11 @@ def own_name() -> str:
 
 def _addresses(given: addresses.Given) -> list[str]:
     """The bare addresses. Raises AddressRefused for text that could be read as further commands."""
-    given = given if given is None or isinstance(given, (str, bytes)) else list(given)
-    for one in given if isinstance(given, list) else [given]:
+    texts = [given] if given is None or isinstance(given, (str, bytes)) else given
+    found = []
+    for one in texts:
         text = one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one or ""
-        if _LINE_BREAK(text.strip()):
-            raise AddressRefused(text, "it goes over several lines")
-    found = addresses.every(given)
+        found += addresses.sendable(text)
     for address in found:
         encode_address(address)
     return found

@@ -15,6 +15,7 @@ import pytest
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP
 
+from maildefer.errors import AddressRefused
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.message.outgoing import relay as module
 from maildefer.message.outgoing.mx import RelayUnresolved
@@ -147,6 +148,51 @@ def test_bare_line_ends_cannot_smuggle_a_message(smtp: tuple[Relay, Sink]) -> No
     relay.deliver(b"a: b\n\nx\n.\nMAIL FROM:<evil@x>\r.\rend\n", To="r@y", From="s@x")
     [(_, _, data)] = sink.taken
     assert data.endswith(b"\r\na: b\r\n\r\nx\r\n.\r\nMAIL FROM:<evil@x>\r\n.\r\nend\r\n")
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "a@x.example\nBcc: evil@x.example",
+        "a@x.example\r\nRCPT TO:<evil@x.example>",
+        "a@x.example (c)\nBcc: evil@x.example",
+        "=?utf-8?q?a=40x=2Ey=0ABcc:_evil=40x=2Ey?=",
+        "a@x.example> NOTIFY=NEVER",
+        "@a.example:b@x.example",
+        "@x.example",
+        "a@",
+        ["c@x.example", "bad addr"],
+        f"a@{'ü' * 80}.example",
+    ],
+)
+def test_what_is_more_than_addresses_is_refused_from_header_and_argument(to: str | list[str]) -> None:
+    response = MailResponse(To=to, From="s@x.example", Subject="s", Body="x")
+    for given in (None, to):
+        with pytest.raises(AddressRefused):
+            Relay.envelope_of(response, given)
+    if isinstance(to, str):
+        with pytest.raises(AddressRefused):
+            Relay.envelope_of(MailResponse(To="a@x", From=to, Subject="s", Body="x"))
+
+
+@pytest.mark.parametrize(
+    ("to", "found"),
+    [
+        ("root", ["root"]),
+        ("root, Ann Smith <ann@x.example> (work)", ["root", "ann@x.example"]),
+        ('"Ann, B" <ann@x.example>', ["ann@x.example"]),
+        ("Ann\n <ann@x.example>", ["ann@x.example"]),
+        ("=?utf-8?q?J=C3=B6rg?= <j@x.example>", ["j@x.example"]),
+        ('"a b"@x.example', ['"a b"@x.example']),
+        ("Friends: a@x.example, b@x.example;", ["a@x.example", "b@x.example"]),
+        ("ann@[192.0.2.1]", ["ann@[192.0.2.1]"]),
+        ("ann@bücher.example", ["ann@xn--bcher-kva.example"]),
+        ("jörg@bücher.example", ["jörg@bücher.example"]),
+    ],
+)
+def test_addresses_come_in_many_forms_and_a_domain_in_that_of_the_dns(to: str, found: list[str]) -> None:
+    assert Relay.envelope_of(MailResponse(To=to, From="s@x.example", Subject="s", Body="x"))[1] == found
+    assert Relay.envelope_of("Subject: s\n\nx", to, "s@x.example")[1] == found
 
 
 def test_send_and_reply(smtp: tuple[Relay, Sink]) -> None:

@@ -38,6 +38,7 @@ from maildefer.pool.attempt_log import AttemptLog
 from maildefer.pool.worker.attempt import QueueAttempts
 from maildefer.pool.worker.settle import Settler
 from maildefer.queue import Queue
+from tests.support import next_server
 from tests.support.deaths import Death, Mortal
 from tests.support.queues import LABEL, FakeSlots, World
 
@@ -238,6 +239,26 @@ def test_a_relay_puts_one_entry_for_each_recipient_into_the_queue(bench: Bench) 
     assert [(one.From, one.To) for one in sent] == [("me@x.test", f"{to}@x.test") for to in "abc"]
     assert len({one["Message-ID"] for one in sent}) == 1
     assert {one.Data for one in sent} == {sent[0].Data}
+
+
+def test_a_relay_with_a_queue_puts_nothing_there_for_those_whom_an_attempt_before_has_sent_it(
+    bench: Bench,
+) -> None:
+    """As after a change of the settings."""
+
+    def handler(message: Any) -> None:
+        relay = Relay("127.0.0.1", server.port) if message.attempt == 1 else Relay(queue=bench.out.path)
+        relay.deliver(b"Subject: y\n\nhi\n", To=["a@x.test", "b@x.test"], From="me@x.test")
+
+    bench.handle(handler)
+    with next_server.running() as server:
+        server.replies["rcpt TO:<b@x.test>"] = "450 4.2.0 later"  # as smtplib says it
+        bench.attempt()
+    [deferred] = os.listdir(bench.first.later_new)
+    os.rename(f"{bench.first.later_new}/{deferred}", f"{bench.first.new}/{deferred.partition(',d=')[0]}")
+    bench.attempt()
+    assert (server.copies("a@x.test"), server.copies("b@x.test")) == (1, 0)
+    assert [Queue(bench.out.path).get(key).To for key in os.listdir(bench.out.new)] == ["b@x.test"]
 
 
 def test_outside_of_handlers_a_relay_puts_all_into_the_queue_at_once_or_none(
