@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from maildefer.storage_faults import QueueError
 
 
@@ -20,6 +22,16 @@ class QueueUnlisted(QueueMissing):
     def __init__(self, path: str, settings: str, name: str) -> None:
         remedy = f'correct the name, or add "{name}": [] there if programs, and no handlers, are to read it'
         super().__init__(path, f"nor is it in `queues` of {settings}: {remedy}")
+
+
+class MountMissing(QueueMissing):
+    """There is no queue yet at a path below a mount point at which nothing is mounted, and none is made there."""
+
+    temporary: ClassVar[bool] = True  # as of a StorageFault
+
+    def __init__(self, path: str, point: str, fstab: str) -> None:
+        super().__init__(path, f"{fstab} has a mount for {point}, and nothing is mounted there")
+        self.point = point
 
 
 class NotAQueue(QueueError):

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+from maildefer.errors import MountMissing
 from maildefer.maildir import durable
+from maildefer.maildir.rights.confined import unconfined
 from maildefer.maildir.rights.folder import Folder, open_folder
-from maildefer.maildir.rights.modes import give_folder, make_in, rights_in
-from maildefer.maildir.system import System
+from maildefer.maildir.rights.modes import PLAIN, give_folder, make_directory, make_in, rights_in
+from maildefer.maildir.system import SYSTEM, System
 
 FORMAT_VERSION = 1
 CONTROL_FOLDERS = (
     *("leases", "fenced", "dead", "tokens", "states", "status", "idempotency"),
     *("requests", "requests/done"),
 )
+FSTAB = "/etc/fstab"
 CONTROL_DRAFT = ".maildefer-"  # the beginning of the name, in `tmp/`, of a control folder that is being made
 
 
@@ -66,3 +71,43 @@ def clear_control(draft: Folder) -> None:
     for name in CONTROL_FOLDERS[:-1]:
         with suppress(OSError):
             draft.rmdir(name)
+
+
+def make_with_parents(path: str, system: System) -> None:
+    """Make a queue's own folder durably, unless it is there. Raises OSError; MountMissing if it is no queue yet."""
+    if unconfined(system) is SYSTEM and not os.path.lexists(f"{path}/.maildefer"):
+        must_be_mounted(path)
+    _make_with_parents(path, system)
+
+
+def must_be_mounted(path: str) -> None:
+    """Raise MountMissing if the path is below a mount point of fstab(5) at which nothing is mounted.
+
+    A queue that is made there is hidden as soon as the mount comes, with all that was pushed.
+    """
+    try:
+        with open(FSTAB, errors="surrogateescape") as file:
+            lines = [line.split() for line in file if not line.lstrip().startswith("#")]
+        with open("/proc/self/mountinfo", errors="surrogateescape") as file:  # proc_pid_mountinfo(5)
+            mounted = {_unescaped(line.split(" ")[4]) for line in file}
+    except OSError:
+        return
+    place = f"{os.path.realpath(path)}/"
+    for fields in lines:
+        point = os.path.realpath(_unescaped(fields[1])) if len(fields) > 2 and fields[1][0] == "/" else ""
+        if point and place.startswith(f"{point}/") and point not in mounted:
+            raise MountMissing(path, point, FSTAB)
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def _make_with_parents(path: str, system: System) -> None:
+    try:
+        made = make_directory(path, PLAIN.folder_mode, system)
+    except FileNotFoundError:
+        _make_with_parents(os.path.dirname(path), system)
+        made = make_directory(path, PLAIN.folder_mode, system)
+    if made:  # the folder that holds it must survive a power cut too (I1)
+        durable.sync_directory(os.path.dirname(path), system=system)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 from maildefer.errors import FormatUnknown, NotAQueue, PermissionRefused, QueueMissing, raise_named
 from maildefer.maildir import durable
-from maildefer.maildir.control_folder import CONTROL_FOLDERS, make_control
+from maildefer.maildir.control_folder import CONTROL_FOLDERS, make_control, make_with_parents
 from maildefer.maildir.control_folder import FORMAT_VERSION as FORMAT_VERSION
 from maildefer.maildir.control_folder import Format as Format
 from maildefer.maildir.rights.confined import confined_to
-from maildefer.maildir.rights.modes import PLAIN, make_directory, make_in
+from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import UntrustedRecord, number, read_record
 
@@ -96,11 +96,11 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     """Make what is missing of the queue at `path`, and open it; any number of hosts may do so at the same time.
 
     A Maildir of another program is used as it is. `format` is used only for a queue that has none yet.
-    Raises NotAQueue, FormatUnknown, and StorageFault's kinds.
+    Raises NotAQueue, FormatUnknown, MountMissing, and StorageFault's kinds.
     """
     layout = Layout(path)
     try:
-        _make_with_parents(layout.path, system)
+        make_with_parents(layout.path, system)
         system = confined_to(layout.path, system)
         try:
             present = set(system.listdir(layout.path))
@@ -284,17 +284,3 @@ def make_again(layout: Layout, folder: str | None, system: System) -> None:
         make_folder(layout, folder, system) if folder else create_queue(layout.path, system=system)
     except OSError as fault:
         raise_named(layout.path, fault)
-
-
-def _make_with_parents(path: str, system: System) -> None:
-    try:
-        made = _make(path, system)
-    except FileNotFoundError:
-        _make_with_parents(os.path.dirname(path), system)
-        made = _make(path, system)
-    if made:  # the folder that holds it must survive a power cut too (I1)
-        durable.sync_directory(os.path.dirname(path), system=system)
-
-
-def _make(path: str, system: System) -> bool:
-    return make_directory(path, PLAIN.folder_mode, system)

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.errors import FormatUnknown, MountFault, NotAQueue, PermissionRefused, QueueMissing, ReadOnly
+from maildefer.errors import (
+    FormatUnknown,
+    MountFault,
+    MountMissing,
+    NotAQueue,
+    PermissionRefused,
+    QueueMissing,
+    ReadOnly,
+)
+from maildefer.maildir import control_folder
 from maildefer.maildir.layout import Format, Layout, create_queue, mend, open_queue, read_format
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM, System
@@ -361,3 +370,53 @@ def test_folders_are_not_made_again_where_the_queue_is_away(layout: Layout) -> N
 def test_a_whole_queue_is_looked_through_without_a_change(layout: Layout, world: World) -> None:
     assert not mend(layout, system=world.system)
     assert {call.what for call in world.calls} <= {"open", "listdir", "close"}
+
+
+@pytest.fixture
+def fstab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Write the file that `/etc/fstab` is, for this test."""
+    file = tmp_path / "fstab"
+    monkeypatch.setattr(control_folder, "FSTAB", str(file))
+
+    def write(text: str) -> None:
+        file.write_text(text)
+
+    return write
+
+
+@pytest.mark.parametrize("below", ["queue", "deep/below/queue"])
+@pytest.mark.parametrize("name", ["mail", "my mail"])
+def test_no_queue_is_made_where_a_mount_belongs_that_is_not_there(
+    tmp_path: Path, fstab: Callable[[str], None], name: str, below: str
+) -> None:
+    point = tmp_path / name
+    point.mkdir()
+    (tmp_path / "run").symlink_to(point)
+    escaped = str(point).replace(" ", "\\040")
+    fstab(f"# comment\n\nserver:/mail {escaped} nfs4 hard 0 0\nUUID=1 none swap sw 0 0\n")
+    for path in (point / below, tmp_path / "run" / below):
+        with pytest.raises(MountMissing, match="nothing is mounted there") as refused:
+            create_queue(str(path))
+        assert refused.value.point == str(point)
+    assert list(point.iterdir()) == []
+
+
+def test_a_queue_is_made_where_nothing_or_what_is_mounted_belongs(
+    tmp_path: Path, fstab: Callable[[str], None]
+) -> None:
+    fstab(
+        f"/dev/sda1 / ext4 defaults 0 1\nproc /proc proc defaults\nserver:/x {tmp_path}/mail nfs\n{tmp_path}\n"
+    )
+    create_queue(str(tmp_path / "mail2" / "queue"))
+    create_queue(str(tmp_path / "mailbox"))
+
+
+def test_a_queue_that_is_there_is_used_whatever_fstab_says(
+    tmp_path: Path, fstab: Callable[[str], None]
+) -> None:
+    """Somebody keeps it in the root filesystem on purpose, or fstab is of another machine."""
+    layout = create_queue(str(tmp_path / "mail" / "queue"))
+    fstab(f"server:/x {tmp_path}/mail nfs\n")
+    os.rmdir(layout.cur)
+    assert create_queue(layout.path) == layout
+    assert os.path.isdir(layout.cur)

@@ -20,7 +20,7 @@ from maildefer.cli.due_time import After, At, due
 from maildefer.cli.group import EX_NOPERM, EX_TEMPFAIL
 from maildefer.cli.parameters import Commands
 from maildefer.cli.progress import counted
-from maildefer.errors import MaildeferError, PermissionRefused, StorageFault, UniqueKeyRefused
+from maildefer.errors import MaildeferError, MountMissing, PermissionRefused, StorageFault, UniqueKeyRefused
 from maildefer.host.identity import this_host
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.markers.unique import PushedKey, push_unique
@@ -95,7 +95,7 @@ def push(
         layout = open_or_make(queue)
         pusher = Pusher(layout, host=this_host().label)
         put = _put_for(pusher, due(pusher, after, at), unique, priority)
-    except StorageFault as refusal:
+    except (StorageFault, MountMissing) as refusal:
         _give_up(refusal)
     reader = streams.mbox if mbox else streams.null_separated if null else None
     number, found = 0, ""
@@ -112,7 +112,7 @@ def push(
                 facts["new"] = key.is_new
                 found = "" if key.is_new else key
             output.record(facts) if json else output.line(output.clean(key))
-    if isinstance(fault, StorageFault):
+    if isinstance(fault, StorageFault | MountMissing):
         _give_up(fault, f" (pushed so far: {number})")
     if fault is not None:
         if number:
@@ -125,7 +125,7 @@ def push(
     output.say(f"{entries} durable in {queue}: `maildefer queue list {queue}` shows what waits")
 
 
-def _give_up(fault: StorageFault, more: str = "") -> NoReturn:
+def _give_up(fault: StorageFault | MountMissing, more: str = "") -> NoReturn:
     """Exit with 75, which asks the caller to try again, or with 77 where only another user could do it."""
     output.complain(f"{fault}{more}")
     code = EX_NOPERM if isinstance(fault, PermissionRefused) else EX_TEMPFAIL if fault.temporary else 1
