@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from maildefer.message.envelope import block
 
@@ -19,12 +20,12 @@ def make_maildir(path: str) -> str:
     return path
 
 
-def fill(path: str, count: int) -> None:
+def fill(path: str, count: int, recipients: Sequence[str] = (RECIPIENT,)) -> None:
     """Writes `count` entries into `new/`. Names count up from this process's pid: no two are alike."""
     new = os.path.join(path, "new") + "/"
     for index in range(count):
         stem = entry_stem(index)
-        content = entry_bytes(stem)
+        content = entry_bytes(stem, recipients[index % len(recipients)])
         fd = os.open(f"{new}{stem},S={len(content)}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o660)
         os.write(fd, content)
         os.close(fd)
@@ -37,9 +38,9 @@ def entry_stem(index: int) -> str:
     return f"{now_us // 1_000_000}.M{now_us % 1_000_000:06d}P{os.getpid()}Q{index}R{token}.{_HOST}"
 
 
-def entry_bytes(stem: str) -> bytes:
+def entry_bytes(stem: str, recipient: str = RECIPIENT) -> bytes:
     """One entry of ENTRY_BYTES: the envelope's three lines, a header, and a body that fills it up."""
-    top = block(stem, "sender@example.org", RECIPIENT, host=_HOST, when=time.time(), via="push")
+    top = block(stem, "sender@example.org", recipient, host=_HOST, when=time.time(), via="push")
     return top + message_bytes(ENTRY_BYTES - len(top))
 
 

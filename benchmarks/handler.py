@@ -1,19 +1,21 @@
 """The whole way of a message to a handler and back, beside the bare drain: the same claim, read and ack without it.
 
 One process, no pool around it, and processor time: what lowers the figure is what a message costs in Python between
-the read and the ack.
+the read and the ack. Both take parts of one queue in turn, so that a machine that is slower for a while is slower for
+both.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, product
+from string import ascii_lowercase
 
 from benchmarks import filesystem
-from benchmarks.figures import OURS, Figure, Limit, compare, interleave
-from benchmarks.filler import fill
+from benchmarks.figures import OURS, Figure, Limit, compare
+from benchmarks.filler import RECIPIENT, fill
 from benchmarks.places import Unavailable
 from maildefer.handling import handler_marks
 from maildefer.handling.dispatch import Dispatcher
@@ -29,32 +31,37 @@ from maildefer.pool.scoreboard_slot import ScoreboardSlot
 BARE = "bare drain"
 LEASE = "host-0a1b2c-1-0badcafe"
 LIMIT = Limit(bound=0.7)
+PART = 50  # entries
+RECIPIENTS = {
+    "one address": (RECIPIENT,),
+    "many addresses": ["".join(letters) + RECIPIENT for letters in product(ascii_lowercase, repeat=3)],
+}
+
+Handle = Callable[[Claim, bytes], None]
 
 
 def measure(quick: bool) -> list[Figure]:
     """Messages a second of processor time, through one route of one and through one of a hundred."""
-    entries, rounds = (500, 5) if quick else (3_000, 9)
+    entries, rounds = (1_000, 5) if quick else (6_000, 9)
     figures = []
     for name, filesystem_of in filesystem.FILESYSTEMS.items():
         try:
             with filesystem_of() as base:
                 for routes in (1, 100):
-                    handle = _handle(routes)
-                    contenders = {
-                        BARE: partial(_drain, base, entries, lambda claim, data: None),
-                        OURS: partial(_drain, base, entries, handle),
-                    }
-                    samples = interleave(contenders, rounds, note=print)
-                    case = f"{name}, {routes} route{'s'[: routes > 1]}"
-                    figures += compare(
-                        "handler", case, samples, "msg/s", {BARE: LIMIT} if routes == 1 else {}
-                    )
+                    ways = {BARE: lambda claim, data: None, OURS: _handle(routes)}
+                    for whom, recipients in RECIPIENTS.items():
+                        taken = [_drain(base, entries, ways, recipients) for _ in range(rounds)]
+                        samples = {way: [rates[way] for rates in taken] for way in ways}
+                        case = f"{name}, {routes} route{'s'[: routes > 1]}, {whom}"
+                        figures += compare(
+                            "handler", case, samples, "msg/s", {BARE: LIMIT} if routes == 1 else {}
+                        )
         except Unavailable as why:
             print(f"{name} skipped: {why}")
     return figures
 
 
-def _handle(routes: int) -> Callable[[Claim, bytes], None]:
+def _handle(routes: int) -> Handle:
     """From the bytes to a stateless no-op handler's outcome, as a worker does it."""
     router = RoutingBase()
     for number in range(routes):
@@ -78,20 +85,25 @@ def _handle(routes: int) -> Callable[[Claim, bytes], None]:
     return handle
 
 
-def _drain(base: str, entries: int, handle: Callable[[Claim, bytes], None]) -> float:
+def _drain(
+    base: str, entries: int, ways: Mapping[str, Handle], recipients: Sequence[str]
+) -> dict[str, float]:
     with filesystem.fresh_directory(base) as directory:
         layout = create_queue(os.path.join(directory, "queue"))
-        fill(layout.path, entries)
+        fill(layout.path, entries, recipients)
         filesystem.settle_disk(directory)
         claimer = Claimer(
             layout, ScoreboardSlot(Scoreboard(1, 1), 0), lease=LEASE, host="host-0a1b2c", local=True
         )
-        names = os.listdir(layout.new)
-        began = time.process_time()
-        for name in names:
-            claim = claimer.claim(name)
-            if claim is None:
-                raise RuntimeError(f"{name} was not there")
-            handle(claim, claim.read())
-            claim.ack()
-        return entries / (time.process_time() - began)
+        names, spent = os.listdir(layout.new), dict.fromkeys(ways, 0.0)
+        for (way, handle), first in zip(cycle(ways.items()), range(0, entries, PART), strict=False):
+            part = names[first : first + PART]
+            began = time.process_time()
+            for name in part:
+                claim = claimer.claim(name)
+                if claim is None:
+                    raise RuntimeError(f"{name} was not there")
+                handle(claim, claim.read())
+                claim.ack()
+            spent[way] += time.process_time() - began
+    return {way: entries / len(ways) / seconds for way, seconds in spent.items()}

@@ -67,7 +67,7 @@ def test_an_entry_has_its_size_and_an_envelope_of_its_own(tmp_path: Path) -> Non
 def test_the_finders_of_routes_find_the_same() -> None:
     for pattern, address in routes.SHAPES.values():
         finds = routes._finds([regex_text(pattern(n), routes.CAPTURES) for n in range(50)])
-        assert {name: find(address(7)) for name, find in finds.items()} == {OURS: 1, routes.EACH: 1}
+        assert {name: find(address(7, 1)) for name, find in finds.items()} == {OURS: 1, routes.EACH: 1}
         assert {name: find("nobody@nowhere.test") for name, find in finds.items()} == {
             OURS: 0,
             routes.EACH: 0,
@@ -82,8 +82,10 @@ def test_every_look_at_a_message_sees_something() -> None:
 
 
 def test_the_way_to_a_handler_empties_the_queue_as_the_bare_drain_does(tmp_path: Path) -> None:
-    for handle in (handler._handle(100), lambda claim, data: None):
-        assert handler._drain(str(tmp_path), 20, handle) > 0
+    ways = {"ours": handler._handle(100), "bare": lambda claim, data: None}
+    rates = handler._drain(str(tmp_path), 2 * handler.PART, ways, (RECIPIENT,))
+    assert rates.keys() == ways.keys()
+    assert min(rates.values()) > 0
     assert list(tmp_path.iterdir()) == []
 
 

@@ -22,7 +22,7 @@ from maildefer.matching.index import MatchLike
 
 # A row: its steps, whether any of them needs a token or slot: it is stateful, limited, or its calls must not overlap.
 Row = tuple[Sequence[HandlerStep], bool]
-Matched = list[tuple[Row, MatchLike]]
+Matched = Sequence[tuple[Row, MatchLike]]
 
 
 class HandlersOfMessage:

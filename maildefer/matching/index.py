@@ -13,6 +13,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from maildefer.errors import RouteTooSlow, RouteUntried
@@ -36,6 +37,9 @@ LIMIT_SECONDS: Final = 1.0
 LONGEST: Final = LENGTH  # of an address (RFC 3696, section 3); longer ones are always matched under the limit
 # Raised by faults of `re` itself: some of its versions fail on possessive repeats with groups in them.
 RE_FAULTS: Final = (SystemError, RuntimeError)
+_KEPT: Final = (
+    256  # addresses, whose matches are not looked for again: most calls and most mail have one of few
+)
 _FEW: Final = 12  # so many patterns are tried one after the other faster than triples are looked up
 
 
@@ -78,13 +82,17 @@ class PatternTable(Generic[T]):
         self._index = RouteIndex(
             [(pattern.pattern, (match_of(pattern), row, pattern)) for pattern, row in rows]
         )
+        self._kept = lru_cache(_KEPT)(self._tried)
 
-    def matches(self, address: str) -> list[tuple[T, MatchLike]]:
+    def matches(self, address: str) -> Sequence[tuple[T, MatchLike]]:
         """The rows of the patterns that match, each with its match. Raises RouteTooSlow and RouteUntried."""
-        if len(address) > LONGEST:
-            rows = self._index.rows(address)
-            every = limited_matches([pattern for _, _, pattern in rows], "table", address)
-            return [(row, found) for (_, row, _), found in zip(rows, every, strict=True) if found is not None]
+        if len(address) <= LONGEST:
+            return self._kept(address)
+        rows = self._index.rows(address)
+        every = limited_matches([pattern for _, _, pattern in rows], "table", address)
+        return [(row, found) for (_, row, _), found in zip(rows, every, strict=True) if found is not None]
+
+    def _tried(self, address: str) -> Sequence[tuple[T, MatchLike]]:
         try:
             return [
                 (row, found)

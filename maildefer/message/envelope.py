@@ -147,20 +147,33 @@ def split(data: bytes, key: str | None = None) -> tuple[Envelope | None, int]:
     read then and left in place (a missing Return-Path reads as the null sender; `trace` tells the two apart).
     With `key`, the block must have been made for that entry. Takes any bytes; looks only at the top.
     """
-    own = _BLOCK(data, 0, TOP_LIMIT_BYTES)
-    if own is not None:
-        sender, recipient, dsn, stem = own.groups()
-        if key is None or (key.startswith(text := stem.decode()) and key[len(text) : len(text) + 1] in ","):
-            if dsn is not None:
-                return AskingEnvelope(_text(sender), _text(recipient), dsn.decode()), own.end()
-            try:
-                return Envelope(sender.decode(), recipient.decode()), own.end()
-            except UnicodeDecodeError:
-                return Envelope(_text(sender), _text(recipient)), own.end()
+    if (own := own_block(data, key)) is not None:
+        sender, recipient, dsn, end = own
+        return asking(sender, recipient, dsn), end
     foreign_sender, foreign_recipient = trace(data)
     if foreign_recipient is None:
         return None, 0
     return Envelope(foreign_sender or "", foreign_recipient), 0
+
+
+def own_block(data: bytes, key: str | None = None) -> tuple[str, str, str, int] | None:
+    """Sender, recipient and DSN parameters of a block of ours, and its length; None where it is not there.
+
+    It does for each claim, without an `Envelope`, what `split` does.
+    """
+    own = _BLOCK(data, 0, TOP_LIMIT_BYTES)
+    if own is None:
+        return None
+    sender, recipient, dsn, stem = own.groups()
+    if key is not None and not (
+        key.startswith(text := stem.decode()) and key[len(text) : len(text) + 1] in ","
+    ):
+        return None
+    asked = "" if dsn is None else dsn.decode()
+    try:
+        return sender.decode(), recipient.decode(), asked, own.end()
+    except UnicodeDecodeError:
+        return _text(sender), _text(recipient), asked, own.end()
 
 
 def handed(data: bytes, offset: int) -> str | None:

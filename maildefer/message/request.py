@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from maildefer.errors import AddressRefused
 from maildefer.message import addresses
 from maildefer.message.dsn.asked import HasDsnParameters, passed_on, passing_on
-from maildefer.message.envelope import Envelope, asking, block, handed, split, trace
+from maildefer.message.envelope import Envelope, asking, block, handed, own_block, trace
 from maildefer.message.mime.header_access import HeaderAccess
 from maildefer.message.once import HasEffects
 
@@ -209,27 +209,27 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
 
     No content of the bytes raises an error. `attempt` is 1 the first time.
     """
-    envelope, offset = split(data, key)
     request = MailRequest.__new__(MailRequest)
     request.Peer = peer
     request.key = key
     request.attempt = attempt
     request.queue = queue
-    if offset and envelope is not None:
+    if (own := own_block(data, key)) is not None:
+        sender, recipient, dsn, offset = own
         request.Data = data[offset:]
         if (first := handed(data, offset)) is not None:
             request.key, request.copied_as = first, key
-        request.From = envelope.sender.lower()
-        request.To = envelope.recipient.lower()
-        if envelope.dsn or request.To != envelope.recipient or request.From != envelope.sender:
-            request.came_with = envelope
+        request.From = sender.lower()
+        request.To = recipient.lower()
+        if dsn or request.To != recipient or request.From != sender:
+            request.came_with = asking(sender, recipient, dsn)
         return request
     request.Data = data
-    sender, recipient = trace(data)  # of another program; what is absent comes from the headers
-    if sender is not None:
-        request.From = addresses.first(sender)
-    if recipient is not None:
-        request.To = addresses.first(recipient)
+    theirs, whose = trace(data)  # of another program; what is absent comes from the headers
+    if theirs is not None:
+        request.From = addresses.first(theirs)
+    if whose is not None:
+        request.To = addresses.first(whose)
     return request
 
 

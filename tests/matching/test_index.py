@@ -204,6 +204,18 @@ def test_a_match_without_end_is_ended_in_any_thread_with_the_same_words(
     assert cast(MatchLike, found).groupdict() == {"it": "aaa"}
 
 
+def test_what_matches_an_address_is_kept_for_a_limited_number_of_addresses_of_limited_length() -> None:
+    table = PatternTable([(compiled("^(?P<who>[a-z0-9]+)@x$"), "row")])
+    known = table.matches("ann@x")
+    assert [(row, found.groupdict()) for row, found in known] == [("row", {"who": "ann"})]
+    assert table.matches("ann@x") is known
+    for number in range(1000):
+        assert len(table.matches(f"ann{number}@x")) == 1
+    assert table.matches("ann@x") is not known
+    long = "a" * LONGEST + "@x"
+    assert table.matches(long) is not table.matches(long)
+
+
 def test_an_address_over_the_length_that_is_reckoned_with_is_limited_in_any_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
