@@ -96,7 +96,10 @@ class Delivery:
                 encode_address(address).decode()
             except (AddressRefused, UnicodeDecodeError) as fault:
                 raise self._no_address(str(fault)) from None
-        if self._relay.hostname is None and "@" not in self._recipient:
+        if self._relay.hostname is None and self._recipient.rpartition("@")[1:] in (
+            ("", self._recipient),
+            ("@", ""),
+        ):
             raise self._no_address("it has no domain whose server could be looked up")
 
     def _no_address(self, why: str) -> DeliveryFailed:

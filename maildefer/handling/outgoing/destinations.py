@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling.limits.limit import Limit, LimitUse, at_a_time, in_a_period
+from maildefer.handling.project.queue_paths import located
 from maildefer.handling.project.setting_place import place
 from maildefer.message.outgoing.kept_relay import KeptRelay
 from maildefer.message.outgoing.relay import TLS_MODES
@@ -177,7 +178,9 @@ def _terms(where: str, given: Mapping[str, Any], is_own: bool = False) -> _Terms
         )
     if host is not None and _HOST_AND_MORE(host):
         raise ConfigurationError(f"{where}: host is {host!r}: give its name alone, and the port beside it")
-    if host is not None and host.startswith("/") and not lmtp:
+    if host is not None and "/" in host and lmtp:
+        host = located(host)
+    elif host is not None and "/" in host:
         raise ConfigurationError(f"{where}: {host} is a socket file, which takes LMTP: add lmtp=True")
     if lmtp and host is None:
         raise ConfigurationError(f"{where}: LMTP goes to one server: name it by host")

@@ -76,6 +76,7 @@ def report_of(reported: Reported, message: bytes, *, host: str, author: str, nam
     what = _WHAT[reported.action]
     words = _TEXT.format(host=host, what=what, recipient=reported.recipient, words=reported.words)
     words = words.encode("utf-8", "replace").decode()  # an address may hold bytes that are none
+    words = "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in words)
     report.attach(MIMEText(words, "plain", "us-ascii" if words.isascii() else "utf-8"))
     report.attach(_status_part(reported, host, now))
     part = MIMEBase(*kind.split("/"))

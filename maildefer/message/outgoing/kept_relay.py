@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,12 @@ class KeptRelay(Relay):
     def relay_hosts(self, To: str) -> list[str]:
         """As a `Relay`, but what the DNS has said is kept for as long as it says."""
         hosts = super().relay_hosts(To)
-        dns: Any = sys.modules.get("dns.resolver")  # an extra, and loaded at the first look-up
-        if dns is not None and (resolver := dns.get_default_resolver()).cache is None:
-            resolver.cache = dns.LRUCache()
+        if (
+            "dns.resolver" in sys.modules
+        ):  # an extra, and loaded at the first look-up, perhaps by another thread now
+            dns: Any = importlib.import_module("dns.resolver")
+            if (resolver := dns.get_default_resolver()).cache is None:
+                resolver.cache = dns.LRUCache()
         return hosts
 
     def open_connection(self, hostname: str) -> smtplib.SMTP:

@@ -10,6 +10,8 @@ from typing import Any
 
 from maildefer.errors import MaildeferError
 
+_LONGEST = 255  # characters of a name in an error
+
 
 class RelayUnresolved(MaildeferError):
     """No host is known that takes mail for the recipient; for good, where it has a `final_code`, of SMTP."""
@@ -36,6 +38,10 @@ def exchangers(domain: str, own_names: Collection[str] = ()) -> list[str]:
             f"the mail host of {domain} can't be looked up without dnspython: "
             "install maildefer[mx], or give the relay a host"
         ) from error
+    try:
+        importlib.import_module("dns.name").from_text(domain)
+    except Exception as error:  # empty and long labels, and what IDNA does not take: the types differ
+        raise RelayUnresolved(f"{domain[:_LONGEST]!r} is no domain: {error}", 501) from error
     try:
         answers = list(resolver.resolve(domain, "MX"))
     except resolver.NoAnswer:
@@ -71,6 +77,8 @@ def _address_in(literal: str) -> str:
     text = literal.removeprefix("[").removesuffix("]")
     tag, _, rest = text.partition(":")
     try:
+        if not literal.endswith("]"):
+            raise ValueError("it does not end")
         if tag.lower() == "ipv6":
             return str(ipaddress.IPv6Address(rest))
         return str(ipaddress.IPv4Address(text))

@@ -214,6 +214,19 @@ def test_an_address_that_would_be_a_command_of_its_own_is_final(
     assert server.lines == []
 
 
+@pytest.mark.parametrize(
+    "address", ["", "@", "u@", "u@a..b.example", f"u@{'x' * 64}.example", "u@[127.0.0.1", "u@[300.1.1.1]"]
+)
+def test_by_mx_an_address_whose_domain_is_none_is_final(server: NextServer, address: str) -> None:
+    message = MailRequest(None, "s@x", "", BODY)
+    message.To = address
+    by_mx = Sender(server, host=None)
+    with pytest.raises(DeliveryFailed) as failed:
+        Delivery(message, by_mx.destinations.of(address), RetryPolicy()).send()
+    assert failed.value.status.startswith("5.")
+    assert server.lines == []
+
+
 @pytest.mark.parametrize("key", ["x\r\nBcc: y", "x y", "\udcff", "", None])
 def test_a_key_that_another_program_chose_forges_no_field(
     server: NextServer, sender: Sender, key: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,12 @@ def test_by_mx_each_domain_is_a_destination_in_any_case_of_its_name() -> None:
         (f"{MX_CONNECTIONS} at a time", "b.example"),
         ("10 in 1s", "b.example"),
     ]
+
+
+def test_a_relative_socket_is_in_the_projects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    destinations = Destinations({"host": "run/lmtp", "lmtp": True})
+    assert destinations.of("a@b.example").relay.hostname == str(tmp_path / "run/lmtp")
 
 
 def test_a_domain_may_have_limits_of_its_own_and_a_server_of_its_own() -> None:
@@ -70,6 +77,7 @@ def test_a_domain_may_have_limits_of_its_own_and_a_server_of_its_own() -> None:
         ({"host": ""}, "a host's name"),
         ({"host": "a\r\nb"}, "a host's name"),
         ({"host": "/run/x"}, "add lmtp=True"),
+        ({"host": "run/x"}, "add lmtp=True"),
         ({"host": "127.0.0.1:25"}, "the port beside it"),
         ({"host": "smtp://mail.example"}, "the port beside it"),
         ({"destinations": {"@x.example": {}}}, "give a recipient's domain"),

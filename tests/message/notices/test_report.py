@@ -65,6 +65,12 @@ def fields_of(part: EmailMessage) -> list[dict[str, str]]:
     ]
 
 
+def test_control_characters_of_a_servers_words_are_in_no_part() -> None:
+    data = report(words="550 5.1.1 no \x1b[31m user\x07", recipient="bob\x1b@osb.example")
+    assert b"\x1b" not in data
+    assert b"\x07" not in data
+
+
 def test_it_is_a_delivery_report_that_says_it_is_automatic() -> None:
     whole, parts = read(report(dsn=ASKED))
     assert whole.get_content_type() == "multipart/report"

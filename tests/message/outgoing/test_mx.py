@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
+import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import dns.resolver
 import pytest
@@ -12,6 +16,7 @@ from maildefer import log_context
 from maildefer.handling.outcomes import Buried
 from maildefer.handling.results import outcome_of
 from maildefer.mail import MailRequest
+from maildefer.message.outgoing.kept_relay import KeptRelay
 from maildefer.message.outgoing.mx import RelayUnresolved, exchangers
 from maildefer.message.outgoing.relay import Relay
 from maildefer.message.smtp_error import SMTPError
@@ -102,3 +107,41 @@ def test_in_a_handler_a_domain_that_takes_no_mail_is_a_final_reply() -> None:
         log_context.run_handlers(send)
     assert isinstance(refused.value, RelayUnresolved)
     assert isinstance(outcome_of(refused.value, "m"), Buried)
+
+
+SLOW = """
+import threading
+threading.loading.set()
+assert threading.go.wait(30)
+class LRUCache: ...
+class Resolver: cache = None
+def get_default_resolver(): return Resolver
+"""
+
+
+def test_a_thread_waits_for_the_resolver_that_another_one_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dns").mkdir()
+    (tmp_path / "dns/__init__.py").touch()
+    (tmp_path / "dns/resolver.py").write_text(SLOW)
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "dns"}
+    for name in before:
+        del sys.modules[name]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loading, go = threading.Event(), threading.Event()
+    monkeypatch.setattr(threading, "loading", loading, raising=False)
+    monkeypatch.setattr(threading, "go", go, raising=False)
+    monkeypatch.setattr(Relay, "relay_hosts", lambda relay, To: ["mx.b.example"])
+    loads = threading.Thread(target=importlib.import_module, args=("dns.resolver",))
+    loads.start()
+    try:
+        assert loading.wait(30)
+        threading.Timer(0.2, go.set).start()
+        assert KeptRelay(None).relay_hosts("a@b.example") == ["mx.b.example"]
+    finally:
+        go.set()
+        loads.join()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "dns"]:
+            del sys.modules[name]
+        sys.modules.update(before)
