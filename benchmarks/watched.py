@@ -29,7 +29,7 @@ _EVIL = "\x1b[2J\u202e<b>"
 
 def measure(quick: bool) -> list[Figure]:
     """Processor time of the workers for a message, beside a full queue: a million waiting, 100,000 dead letters."""
-    entries, rounds, waiting, dead = (4_000, 3, 20_000, 5_000) if quick else (60_000, 7, 1_000_000, 100_000)
+    entries, rounds, waiting, dead = (4_000, 3, 20_000, 5_000) if quick else (100_000, 5, 1_000_000, 100_000)
     with filesystem.tmpfs() as base, filesystem.fresh_directory(base) as directory:
         full = _fill_up(f"{directory}/full", waiting, dead)
         contenders = {
@@ -69,7 +69,11 @@ def _microseconds(base: str, full: str, entries: int, is_watched: bool) -> float
         with Pool(None, workers=WORKERS, application="watched") as pool:
             pool.pause()
             fill(queue, entries)
-            with _watchers(pool, queue, full) if is_watched else _nobody():
+            with (
+                _watchers(pool, queue, full, len(os.listdir(f"{full}/new")) / 1e5)
+                if is_watched
+                else _nobody()
+            ):
                 workers = processes.by_role(pool.pid)["worker"]
                 before = sum(map(processes.own_cpu_ns, workers))
                 pool.resume()
@@ -79,7 +83,7 @@ def _microseconds(base: str, full: str, entries: int, is_watched: bool) -> float
 
 
 @contextmanager
-def _watchers(pool: Pool, queue: str, full: str) -> Iterator[None]:
+def _watchers(pool: Pool, queue: str, full: str, settle_seconds: float) -> Iterator[None]:
     """Scrape each second, and keep two pages open."""
     ended = threading.Event()
     page = subprocess.Popen(
@@ -97,7 +101,9 @@ def _watchers(pool: Pool, queue: str, full: str) -> Iterator[None]:
         threads += [threading.Thread(target=_read_all, args=(stream,)) for stream in streams]
         for thread in threads:
             thread.start()
-        time.sleep(2.0)  # the first looks are the longest
+        time.sleep(
+            settle_seconds
+        )  # the first looks are taken at once, and later ones in a twentieth of the time
         yield
         ended.set()
         for stream in streams:

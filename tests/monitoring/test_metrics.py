@@ -205,6 +205,12 @@ def test_each_metric_is_documented_and_no_other(layout: Layout):
     assert told == written
 
 
+def test_of_each_metric_it_is_said_what_to_do():
+    rows = re.findall(r"^\| `maildefer_\w+` \|(.*)\|(.*)\|$", DOCUMENT.read_text(), re.MULTILINE)
+    assert len(rows) > 30
+    assert [told for told, remedy in rows if not told.strip() or not remedy.strip()] == []
+
+
 @pytest.fixture(scope="module")
 def monitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:
     folder = tmp_path_factory.mktemp("monitor")
