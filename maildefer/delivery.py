@@ -17,7 +17,7 @@ from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.push import Pusher
 from maildefer.message import addresses
-from maildefer.message.dsn.asked import passed_on
+from maildefer.message.dsn.asked import ForwardedBytes, passed_on
 from maildefer.message.envelope import block, date, encode_address
 from maildefer.message.request import MailRequest, bytes_of, envelope_of
 
@@ -66,7 +66,10 @@ def forwarded(message: MailRequest, to: addresses.Given = None) -> bytes:
     given: Any = message.To
     if given and to is not None and given.lower() not in {one.lower() for one in addresses.every(to)}:
         lines.insert(0, f"Delivered-To: {encode_address(given).decode('utf-8', 'surrogateescape')}")
-    return "".join(line + end for line in lines).encode("utf-8", "surrogateescape") + data
+    top = "".join(line + end for line in lines).encode("utf-8", "surrogateescape")
+    onwards = ForwardedBytes(top + data)
+    onwards.came_with = message.came_with
+    return onwards
 
 
 def _pusher(maildir: str) -> Pusher:

@@ -290,7 +290,7 @@ def compose_of(
         data, known = bytes_of(message), envelope_of(message)
     to = recipient if recipient is not None else known.recipient
     by = sender if sender is not None else known.sender
-    dsn = known.dsn and passing_on(message, by)
+    dsn = passing_on(message, by)
     if not to and sender is None and recipient is None:
         return lambda stem: (data,)
     if not to and recipient is None:

@@ -24,6 +24,10 @@ class HasDsnParameters:
         return parsed(self.came_with.dsn if self.came_with else "")
 
 
+class ForwardedBytes(bytes, HasDsnParameters):
+    """The bytes of a message that is sent on, with what it came with."""
+
+
 def passed_on(message: object, sender: str) -> str:
     """The text of the parameters that go on with a message; none if another sender answers for it now."""
     came = message.came_with if isinstance(message, HasDsnParameters) else None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from maildefer.delivery import forwarded
 from maildefer.mail import MailRequest
 from maildefer.message.envelope import block
 from maildefer.message.outgoing.relay import Relay
 from maildefer.message.request import received
+from maildefer.queue import Queue
 from tests.support import next_server
 from tests.support.next_server import NextServer
 
@@ -38,6 +41,18 @@ def test_a_server_that_offers_dsn_is_told_what_the_sender_asks(server: NextServe
         "mail FROM:<list@osb.example> RET=HDRS ENVID=QQ314",
         "rcpt TO:<ann@home.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;ann@osb.example",
     ]
+
+
+def test_what_is_forwarded_goes_on_with_what_it_came_with(server: NextServer, tmp_path: Path) -> None:
+    server.extensions.append("DSN")
+    came = message()
+    Relay("127.0.0.1", server.port).deliver(forwarded(came, "c@d"), To="c@d", From=came.From)
+    assert [line.partition("> ")[2] for line in envelope_lines(server)] == ASKED.replace(
+        "ENVID=QQ314 ", "ENVID=QQ314|"
+    ).split("|")
+    queue = Queue(str(tmp_path / "queue"))
+    queue.push(forwarded(came), sender=came.From, recipient="c@d")
+    assert queue.get(queue.keys()[0]).dsn.envid == "QQ314"
 
 
 def test_lmtp_is_told_too(server: NextServer) -> None:
