@@ -9,7 +9,7 @@ from pathlib import Path
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 # A title, "maildefer: scout run/queue", or what a child of its own was started as, "maildefer.pool.keeper.keeper".
-_ROLE = re.compile(rb"maildefer(?::|\.pool\.)[ \w-]*?(keeper|scout|worker|intake|web|probe)")
+_ROLE = re.compile(rb"maildefer(?::|\.pool\.)[ \w-]*?(keeper|scout|template|worker|intake|web|probe)")
 
 
 def tree(pid: int) -> list[int]:
@@ -83,7 +83,7 @@ def descriptors(pid: int) -> int:
 
 
 def by_role(pid: int) -> dict[str, list[int]]:
-    """The pool's members by what their titles say: supervisor (its root), keeper, scout, worker, intake, probe, other.
+    """The pool's members by what their titles say: supervisor (its root), keeper, scout and so on.
 
     A child that has not set its title yet is of those others.
     """

@@ -70,14 +70,15 @@ EVENTS: Final[dict[str, str]] = {
     "pidfile.failed": "the pid file could not be written or removed",
     "scan.failed": "new/ could not be listed, or its names could not be offered; this is tried again",
     "setting.misspelled": "the settings have a name that is none, and is nearly one; it counts for nothing",
+    "application.unshared": "each worker loads the application by itself, since it has open what forks can't share",
     "application.broken": "settings or handlers could not be loaded",
     "worker.started": "a worker is ready",
     "worker.ended": "a worker ended in good order",
     "worker.died": "a worker died",
     "worker.timed_out": "a handler exceeded its time limit; its worker was killed",
     "worker.recycled": "a worker is replaced, for its memory, a lack of memory or descriptors, or an error of ours",
-    "child.started": "a keeper, a scout, an intake process or a monitor has started",
-    "child.died": "a keeper, a scout, an intake process or a monitor died",
+    "child.started": "a keeper, a scout, a template, an intake process or a monitor has started",
+    "child.died": "a keeper, a scout, a template, an intake process or a monitor died",
     "child.misbehaved": "a child sent an invalid message or report; it is killed and replaced",
     "request.received": "another host left a request in the queue",
     "intake.listening": "the front end accepts connections",
@@ -111,7 +112,7 @@ ERRORS: Final = frozenset(
     " worker.died".split()
 )
 WARNINGS: Final = frozenset(
-    "claim.lost claim.reclaimed clock.differs destination.closed entry.unreadable intake.closed intake.cramped"
-    " intake.stale lease.fenced monitor.failed pool.throttled queue.paused queue.unsafe route.slow setting.misspelled"
-    " settle.delayed worker.timed_out".split()
+    "application.unshared claim.lost claim.reclaimed clock.differs destination.closed entry.unreadable intake.closed"
+    " intake.cramped intake.stale lease.fenced monitor.failed pool.throttled queue.paused queue.unsafe route.slow"
+    " setting.misspelled settle.delayed worker.timed_out".split()
 )

@@ -1,6 +1,7 @@
 """A loaded project: its settings, its handler modules, and the routes of each queue.
 
-A worker loads it after the fork; a probe loads it for the supervisor, which imports no user code.
+A template loads it for the workers, which are its forks; a probe loads it for the supervisor, which imports no user
+code.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from maildefer.handling.limits.limit import LimitUse, limits_of
 from maildefer.handling.periodic.table import MOST_BYTES, PeriodicTask, record_of
 from maildefer.handling.project.mail_settings import provide
 from maildefer.handling.project.module_loader import import_user_module, module_files, project_files
+from maildefer.handling.project.named_functions import Hook, after_fork_hooks
 from maildefer.handling.project.setting_place import place, wrong
 from maildefer.handling.project.settings import PoolSettings, load_settings, pool_settings
 from maildefer.handling.retry import RetryPolicy
@@ -43,6 +45,8 @@ class Application:
         self.router = router
         self.queues_of = queues_of(settings.queues)
         self.log_processors: tuple[logs.Processor, ...] = ()
+        self.after_fork: tuple[Hook, ...] = ()
+        self._handlers: dict[str, tuple[int, list[Handler]]] = {}  # by queue, of a generation of the routes
 
     @classmethod
     def load(cls, module: str | None = None, *, probed: bool = False) -> Application:
@@ -59,7 +63,18 @@ class Application:
         provide(loaded)
         application.log_processors = set_up_logging(loaded)
         application.import_handlers(probed=probed)
+        application.after_fork = after_fork_hooks(loaded)
         return application
+
+    def run_after_fork(self) -> None:
+        """Call the functions of `after_fork`, once in each process that handles. Raises ConfigurationError."""
+        for hook in self.after_fork:
+            try:
+                hook()
+            except Exception as fault:
+                raise ConfigurationError(
+                    f"after_fork: {hook.__module__}.{hook.__qualname__} failed: {type(fault).__name__}: {fault}"
+                ) from fault
 
     def import_handlers(self, *, probed: bool = False) -> None:
         """Set captures' defaults and the state store, then import middleware and each queue's modules, in order."""
@@ -114,12 +129,17 @@ class Application:
 
     def handlers_of(self, queue: str) -> list[Handler]:
         """The functions of the queue that have routes, in the order in which these are tried."""
-        modules = self.settings.queues[self.queue_named(queue)]
-        table = self.router.table()
-        found = [
-            one for _, functions in table for one in functions if handler_marks.module_of(one) in modules
-        ]
-        return list(dict.fromkeys(found))
+        generation, found = self._handlers.get(queue, (-1, []))
+        if generation != self.router.generation:  # looked for once, by a template for all its workers
+            modules = self.settings.queues[self.queue_named(queue)]
+            table = self.router.table()
+            generation = self.router.generation
+            found = [
+                one for _, functions in table for one in functions if handler_marks.module_of(one) in modules
+            ]
+            found = list(dict.fromkeys(found))
+            self._handlers[queue] = generation, found
+        return found
 
     def batches_of(self, queue: str) -> list[Handler]:
         """The `@batch` functions of the queue."""

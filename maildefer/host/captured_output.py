@@ -91,17 +91,39 @@ class CapturedOutput:
 
         An attempt's end reads what has come. Called once, before any project code. Raises OSError.
         """
-        writer = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         events.write_log_to(high(2))
+        self._write_here()
+        sys.stdout, sys.stderr = _Stream(1, "stdout", self._begun), _Stream(2, "stderr", self._begun)
+        os.register_at_fork(after_in_child=_leave_to_parent)
+
+    def move_to(self, descriptor: int) -> None:
+        """Go on with a file of its own, in a forked child, whose streams stay those that project code may hold.
+
+        A negative descriptor: what C code and child programs write goes to the log. Raises OSError.
+        """
+        for parents in (self._descriptor, self._writer):
+            os.close(parents)
+        for stream in tuple(self._begun):
+            stream.forget_line()
+        self._rest, self._released, self._seen, self._descriptor = b"", 0, 0, descriptor
+        if descriptor >= 0:
+            self._write_here()
+        else:
+            self._writer = -1
+            for standard in (1, 2):
+                os.dup2(events.descriptor(), standard)
+            events.write_log_to(2)
+
+    def _write_here(self) -> None:
+        """Have descriptors 1 and 2 write to this file. Raises OSError."""
+        writer = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         given, self._descriptor = self._descriptor, high(self._descriptor)
         os.close(given)
         for descriptor in (1, 2):
             os.dup2(writer, descriptor)
         self._writer = high(writer)
         os.close(writer)
-        sys.stdout, sys.stderr = _Stream(1, "stdout", self._begun), _Stream(2, "stderr", self._begun)
         log_context.ended = self.end_attempt
-        os.register_at_fork(after_in_child=_leave_to_parent)
 
     def end_attempt(self) -> None:
         """Emit what the attempt has printed. On the hot path: one lseek(2) where nothing was printed."""
@@ -219,6 +241,11 @@ class _Stream(io.TextIOBase):
         for line in lines:
             self._emit_line(line)
         return len(text)
+
+    def forget_line(self) -> None:
+        """Leave an unfinished line to the process from which this one was forked."""
+        self._begun.discard(self)
+        self._line.text = ""
 
     def end(self) -> None:
         """Emit an unfinished line, since it ends with the attempt."""

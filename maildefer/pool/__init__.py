@@ -1,6 +1,7 @@
 """The processes of one host's pool.
 
     supervisor/         forks, reaps, signals, reloads; imports no user code, never touches the mount
+    template/           loads the application once, and forks the workers
     keeper/             holds the lease of each queue; reclaims, promotes, sweeps
     worker/             the scout that lists, and the workers that claim, handle, settle
     frontend/           listening sockets, and the intake processes on them
@@ -21,7 +22,7 @@
 A message: worker/scout > worker/offers > worker/worker > maildir/claims > worker/attempt > handling/dispatch >
 worker/settle.
 A worker's death: supervisor/workers > keeper/slot_reclaim, or keeper/maintenance > maildir/upkeep/reclaim.
-Imports point down: receiver, supervisor > frontend, keeper, worker > options, pause, status_record > probe,
+Imports point down: receiver, supervisor > template > frontend, keeper, worker > options, pause, status_record > probe,
 chore_faults, worker_deaths > context, fork, scoreboard_slot, scoreboard_views > scoreboard, counts > messages,
 attempt_log.
 """

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import gc
-import importlib
 import os
 import socket
 import sys
 from dataclasses import replace
 
-from maildefer import events, logs
+from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host import runtime_dir, status_socket
 from maildefer.host.identity import this_host
+from maildefer.host.linux import shared_heap
+from maildefer.host.linux.prctl import adopt_orphans
 from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.linux.signal_stack import StackDumps
@@ -40,6 +40,7 @@ def main() -> int:
             os.set_inheritable(options.lock_fd, False)
         report = Probe(options.project).wait()
         options.configure_log(options.settings(report))
+        adopt_orphans()  # workers, once their template's child between has ended
         supervisor = Supervisor(*assemble(options, report))
     except ConfigurationError as fault:
         events.emit(
@@ -52,7 +53,7 @@ def main() -> int:
         terminal.report_failure(str(fault))
         return 1
     os.chdir("/")  # from here on a mount that hangs does not hang this process
-    _share_memory_with_children(report)
+    shared_heap.freeze()
     set_title(f"supervisor {options.pidfile}")
     if code := supervisor.run():
         terminal.report_failure(supervisor.drain.reason)
@@ -96,46 +97,6 @@ def _dumps(slots: int) -> StackDumps | None:
         return StackDumps(slots)
     except OSError:  # a limit on the size of files, a kernel without memfds: dumps go to standard error
         return None
-
-
-# What handlers import of this package, what those modules import when a message is parsed, and the worker that gathers
-# batches. By name: the pool does not depend on them, it only loads them once where each worker would load them itself.
-_HANDLERS_IMPORT = (
-    "email.parser",
-    "email.policy",
-    "html",
-    "json",
-    "maildefer.mail",
-    "maildefer.message.mime.canonical",
-    "maildefer.message.outgoing.relay",
-    "maildefer.message.response",
-    "maildefer.pool.worker.batch_worker",
-    "maildefer.queue",
-    "maildefer.routing",
-    "maildefer.utils",
-    "maildefer.view",
-)
-
-
-_ASYNC_HANDLERS_NEED = ("maildefer.pool.worker.in_flight.async_worker",)  # and asyncio
-_LIMITS_NEED = ("maildefer.pool.worker.limits.gate",)
-_DELIVERY = "maildefer.handlers.outgoing"
-_DELIVERY_NEEDS = ("concurrent.futures.thread", "maildefer.handling.outgoing.destinations")
-
-
-def _share_memory_with_children(report: ProbeReport) -> None:
-    """Load what every worker will need, then keep the collector from touching, and so copying, those pages."""
-    logs.warm_up()
-    names = list(_HANDLERS_IMPORT)
-    names += _ASYNC_HANDLERS_NEED if any(route.is_async for route in report.routes) else ()
-    names += _LIMITS_NEED if any(route.limits for route in report.routes) else ()
-    names += (
-        _DELIVERY_NEEDS if any(_DELIVERY in modules for modules in report.settings.queues.values()) else ()
-    )
-    for name in names:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
 
 
 if __name__ == "__main__":

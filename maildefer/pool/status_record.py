@@ -98,17 +98,19 @@ def queue_record(context: PoolContext, index: int) -> dict[str, Any]:
     }
 
 
-def _workers_since(board: Scoreboard) -> float | None:
-    """When the oldest of them began, by this host's clock at its start; None while there is none."""
+def _workers_since(board: Scoreboard) -> float:
+    """When the oldest of them began, by this host's clock at its start; now while there is none, as none was before."""
     children = (SlotView(board, slot) for slot in board.worker_slots())
-    oldest = min((child.started for child in children if child.is_worker and child.started), default=0.0)
-    return round(oldest + _BOOTED, 3) if oldest else None
+    oldest = min(
+        (child.started for child in children if child.is_worker and child.started), default=boottime()
+    )
+    return round(oldest + _BOOTED, 3)
 
 
 def worker_record(context: PoolContext, slot: int) -> dict[str, Any] | None:
     """Describe one worker, and what it is on; None where the slot has none."""
     board, child = context.board, SlotView(context.board, slot)
-    if not child.is_worker:
+    if not child.is_worker or not child.pid:  # it may be forked just now
         return None
     index = min(child.queue, len(context.queues) - 1)
     in_handlers = board.in_handlers(slot)

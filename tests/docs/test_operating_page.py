@@ -80,8 +80,9 @@ def dies_at_once(shop: Shop) -> None:
     pool = shop.start()
     code = (shop.home / "workers/orders.py").read_text()
     shop.write("workers/orders.py", code.replace("STOCK = {", "STOCK == {"))
-    newest = max(processes.by_role(pool.pid)["worker"])
-    os.kill(newest, signal.SIGKILL)
+    roles = processes.by_role(pool.pid)
+    for pid in (*roles["template"], *roles["worker"]):
+        os.kill(pid, signal.SIGKILL)
     wait_until(lambda: re.search(r"next fork in ([4-9]|\d\d)", shop.sh("maildefer status")))
 
 

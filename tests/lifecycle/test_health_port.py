@@ -145,7 +145,7 @@ def test_a_pool_that_counts_nothing_has_no_monitor_before_a_restart(project: Pro
 def test_a_pool_without_an_address_has_no_monitor(project: Project, start: Start) -> None:
     pool = start(workers=1)
     kinds = {event["kind"] for event in pool.events("child.started")}
-    assert kinds == {"keeper", "scout"}
+    assert kinds == {"keeper", "scout", "template"}
 
 
 def test_an_address_that_is_none_ends_the_start_with_its_line(project: Project, start: Start) -> None:

@@ -103,6 +103,7 @@ def test_every_process_says_in_its_title_what_it_is(start: Start) -> None:
         r"maildefer: keeper run/queue run/later",
         r"maildefer: scout run/queue run/later",
         r"maildefer: supervisor /.*",
+        r"maildefer: template run/queue run/later",
         r"maildefer: worker 1 run/queue run/later",
         r"maildefer: worker 2 run/queue run/later",
     ]
@@ -183,14 +184,18 @@ def test_a_pool_whose_workers_cannot_load_the_application_ends_with_78(
 def test_a_pool_that_has_worked_goes_on_trying_when_no_worker_can_load_the_application_any_more(
     project: Project, start: Start
 ) -> None:
-    """New code that a reload has refused is what the next worker would load; once it is mended all goes on."""
+    """A killed worker's successor has the old code; a killed template's would load what a reload has refused."""
     pool = start(workers=1)
     project.edit("workers/front.py", "def HANDLE(", "def HANDLE((")
     pool.signal(signal.SIGHUP)
     pool.await_event("application.broken")
     os.kill(pool.worker_pids()[0], signal.SIGKILL)
+    pool.await_event("worker.started", 2)
+    os.kill(pool.child("template"), signal.SIGKILL)
+    pool.await_event("child.died", kind="template", how="SIGKILL")
     pool.await_event("pool.throttled", deaths=7)
     assert pool.events("pool.draining") == []
+    os.kill(pool.worker_pids()[0], signal.SIGKILL)
     [key] = project.push()
     project.edit("workers/front.py", "def HANDLE((", "def HANDLE(")
     pool.signal(signal.SIGHUP)

@@ -11,9 +11,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from maildefer import log_context
 from maildefer.errors import ConfigurationError
@@ -22,8 +21,8 @@ from maildefer.handling.calls.event_loop import outside
 from maildefer.handling.handler_check import never_runs, place_of
 from maildefer.handling.handler_marks import Handler
 from maildefer.handling.outcomes import Buried, Deferred
-from maildefer.handling.project.module_loader import import_user_module
-from maildefer.handling.project.setting_place import place, wrong
+from maildefer.handling.project.named_functions import named_objects
+from maildefer.handling.project.setting_place import place
 from maildefer.handling.results import Handoff, handoff_in, meaning_of, outcome_of, result_of_each
 
 Word = Literal["acked", "handed_off", "deferred", "failed", "buried"]
@@ -223,37 +222,14 @@ def _note_fault(call: HandlerCall, fault: BaseException, raised_by: str) -> None
 
 def middleware_of(settings: ModuleType) -> Middleware | None:
     """Import and check the functions that the settings name; None where they name none. Raises ConfigurationError."""
-    names = getattr(settings, "middleware", ())
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise wrong(settings, "middleware", 'a list of names such as ["conf.hooks.timing"]', names)
-    if len(set(names)) < len(names):
-        raise wrong(settings, "middleware", "each name once", names)
-    found = [(name, _function(name, settings)) for name in names]
+    found = []
+    for name, function in named_objects(settings, "middleware"):
+        if (fault := _fault(function)) is not None:
+            defined_at = place_of(function)
+            where = place(settings, "middleware") if defined_at == "?" else defined_at
+            raise ConfigurationError(f"{where}: the middleware {name} {fault}")
+        found.append((name, cast(MiddlewareFunction, function)))
     return Middleware(found) if found else None
-
-
-def _function(name: str, settings: ModuleType) -> MiddlewareFunction:
-    module_name, _, attribute = name.rpartition(".")
-    if not module_name:
-        raise wrong(settings, "middleware", "names of functions with their modules", name)
-    module = import_user_module(module_name, listed_in=f"middleware of {settings.__name__}")
-    function, where = getattr(module, attribute, None), place(settings, "middleware")
-    if isinstance(function, ModuleType) or (function is None and _is_module(name)):
-        raise ConfigurationError(f"{where}: {name} is a module: name a function in it, as {name}.FUNCTION")
-    if function is None:
-        raise ConfigurationError(f"{where}: {module.__file__} has no {attribute}: correct the name {name}")
-    if (fault := _fault(function)) is not None:
-        where = where if (defined_at := place_of(function)) == "?" else defined_at
-        raise ConfigurationError(f"{where}: the middleware {name} {fault}")
-    checked: MiddlewareFunction = function
-    return checked
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ImportError:  # what is before its last dot is no package
-        return False
 
 
 def _fault(function: object) -> str | None:

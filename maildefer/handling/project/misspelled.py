@@ -13,6 +13,7 @@ from maildefer.handling.project.settings import PoolSettings
 _READ_ELSEWHERE: Final = (
     "queues handlers queue_config queue_handlers relay relay_config receiver outgoing_config authentication_config"
     " notices dkim_config template_config logging_config log_processors middleware alert_limits"
+    " after_fork"
 )
 KNOWN: Final = frozenset(
     {field.name for field in fields(PoolSettings)} - {"project", "module", "kept"}

@@ -29,6 +29,8 @@
 | `messages_per_worker` | `MAILDEFER_MESSAGES_PER_WORKER` | 10000 | then it is replaced; 0: never |
 | `memory_bytes_per_worker` | `MAILDEFER_MEMORY_BYTES_PER_WORKER` | 0 | above it, it is replaced; 0: never |
 | `reload` | `MAILDEFER_RELOAD` | false | roll the workers when a module's file changes |
+| `preload` | `MAILDEFER_PRELOAD` | true | load the application once and fork the workers of it (docs/forks.md) |
+| `after_fork` | | `[]` | functions that each worker calls before its first message (docs/forks.md) |
 | `log_level` | `MAILDEFER_LOG_LEVEL` | info | the least level of lines: debug, info, warning or error |
 | `log_format` | `MAILDEFER_LOG_FORMAT` | by standard error | console, logfmt or json |
 | `log_file` | `MAILDEFER_LOG_FILE` | standard error | where a pool appends its log; `USR1` opens it anew |
@@ -124,6 +126,7 @@ class PoolSettings:
     messages_per_worker: int = 10_000
     memory_bytes_per_worker: int = 0
     reload: bool = False
+    preload: bool = True
     log_level: str = ""
     log_format: str = ""
     log_file: str = ""
@@ -213,6 +216,7 @@ _PLAIN: Final[tuple[tuple[str, type, float], ...]] = (
     ("messages_per_worker", int, 0),
     ("memory_bytes_per_worker", int, 0),
     ("reload", bool, 0),
+    ("preload", bool, 0),
     ("log_level", str, 0),
     ("log_format", str, 0),
     ("log_file", str, 0),

@@ -10,4 +10,5 @@ process_locks     locks among the processes of a host, which end with their hold
 rlimits           RLIMIT_NOFILE
 signal_stack      stack dumps of a process that dies in C code, on a signal stack that is large enough
 process_title     what ps(1) shows
+shared_heap       what a process leaves to its forks; unshareable: what it has that they can't use
 """

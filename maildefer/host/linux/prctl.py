@@ -47,9 +47,11 @@ def death_signal() -> int:
 def adopt_orphans() -> None:
     """Become the parent of each process below this one whose parent ends; not inherited, but kept across exec.
 
-    Else it would be a child of init, where it is not found again; so it is in a sandbox that does not allow this.
+    Else it would be a child of init, where it is not found again. Raises OSError in a sandbox that does not allow it.
     """
-    _prctl(c_int(_PR_SET_CHILD_SUBREAPER), c_ulong(1), c_ulong(0), c_ulong(0), c_ulong(0))
+    if _prctl(c_int(_PR_SET_CHILD_SUBREAPER), c_ulong(1), c_ulong(0), c_ulong(0), c_ulong(0)):
+        code = get_errno()
+        raise OSError(code, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(code)}")
 
 
 def set_no_new_privileges() -> None:

@@ -2,7 +2,9 @@
 
     supervisor         the loop
     signals            signal handlers that only note the signal
-    spawner            forks the pool's own children, and keeps keeper and scout alive
+    spawner            forks keeper and scout, keeps them alive, and prepares the slots of workers
+    templates          the templates, of which workers are forks; template_child: one of them, and its fork
+    reaper             the deaths of all children
     workers            the table of live workers: deadlines, deaths, reaping
     reload             probes the application anew, then replaces one worker at a time
     drain              the end of a pool
@@ -11,5 +13,7 @@
     startup_terminal   the standard error of the start, for failures that a log file would hide
 
 SIGHUP: signals > supervisor > reload. SIGTERM: signals > supervisor > drain.
-Imports point down: supervisor > drain, reload, runtime_record, status_server > signals, spawner, workers.
+A worker's start: supervisor > templates > template/process > worker/run.
+Imports point down: supervisor > drain, reaper, reload, runtime_record, status_server > templates > template_child >
+signals, spawner, workers.
 """

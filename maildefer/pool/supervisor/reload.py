@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
@@ -14,6 +13,8 @@ from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.messages import PeriodicTable, ReloadProgress, send
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import FileWatch, Probe, ProbeReport
+from maildefer.pool.supervisor.template_child import TemplateApplication
+from maildefer.pool.supervisor.templates import Templates
 from maildefer.pool.supervisor.workers import WorkerTable
 
 _MOST_CHARACTERS = 4000  # of an error; it goes through sockets and status files
@@ -26,6 +27,22 @@ class ProbedApplication:
     report: ProbeReport
     settings: PoolSettings
     queues: tuple[QueueOfPool, ...]
+
+    def why_restart(self, context: PoolContext) -> str:
+        """Say why the pool has to be started anew for it, since its shared memory does not fit; else empty."""
+        if self.queues != context.queues:
+            return "other queues in the settings"
+        if self.settings.workers > context.board.most_workers:
+            return "more workers in the settings than there is room for"
+        return ""
+
+    def after(self, application: TemplateApplication) -> TemplateApplication:
+        """What a template loads of it, in the place of that application."""
+        return TemplateApplication(
+            context=replace(application.context, settings=self.settings),
+            report=self.report,
+            generation=application.generation + 1,
+        )
 
 
 class Reloader:
@@ -43,6 +60,7 @@ class Reloader:
         self._asked_meanwhile = False
         self._asked_before_probe = 0  # how many had asked when the probe under way began
         self._asked = self._answered = 0
+        self._found: ProbeReport | None = None  # which is to be loaded by a template
         self.refused = ""  # why the last probe found the application broken, for `status`
 
     @property
@@ -78,8 +96,8 @@ class Reloader:
         self._begin_probe()
 
     def _begin_probe(self) -> None:
-        """Start a probe; one that is under way may have read old files, so another follows it."""
-        if self._probe is not None:
+        """Start a probe; one that is under way, or a template, may have read old files, so another follows it."""
+        if self._probe is not None or self._found is not None:
             self._asked_meanwhile = True
             return
         self._asked_meanwhile = False
@@ -92,9 +110,12 @@ class Reloader:
             self._probe = None
 
     def poll(self) -> ProbedApplication | None:
-        """Return the application once it is known and sound. Raises ConfigurationError when it is broken."""
+        """Return the application once it is known and sound, for a template; `conclude` tells what became of that.
+
+        Raises ConfigurationError when it is broken.
+        """
         self._tell_tables()
-        if self._files.changed() or (self._asked_meanwhile and self._probe is None):
+        if self._files.changed() or (self._asked_meanwhile and self._probe is None and self._found is None):
             self._begin_probe()
         if self._probe is None:
             return None
@@ -109,21 +130,26 @@ class Reloader:
                 report=report, settings=settings, queues=self._options.served(settings, report.routes)
             )
         except ConfigurationError as fault:
-            self._end_probe(str(fault))
+            self._probe = None
+            self.conclude(str(fault))
             events.emit(
                 "application.broken",
                 error=str(fault),
                 detail="\n".join(getattr(fault, "__notes__", [])) or None,
             )
             raise
-        self._end_probe("")
-        self._files = FileWatch(report.files if report.reload else ())
-        if report.periodic or self._periodic is not None:
-            self._periodic = report.periodic
+        self._probe, self._found = None, report
         return found
 
-    def _end_probe(self, refused: str) -> None:
-        self._probe, self.refused, self._answered = None, refused[:_MOST_CHARACTERS], self._asked_before_probe
+    def conclude(self, refused: str) -> None:
+        """Answer those who have asked: why the application is refused, or that it is the pool's from now on."""
+        self.refused, self._answered = refused[:_MOST_CHARACTERS], self._asked_before_probe
+        report, self._found = self._found, None
+        if report is not None and not refused:
+            self._files = FileWatch(report.files if report.reload else ())
+            if report.periodic or self._periodic is not None:
+                self._periodic = report.periodic
+        self.tell_keeper()
 
 
 class Roll:
@@ -133,8 +159,10 @@ class Roll:
         self.report = report
         self._generation = generation
 
-    def step(self, workers: WorkerTable, fork: Callable[[], bool], wanted: int) -> bool:
+    def step(self, workers: WorkerTable, templates: Templates, wanted: int) -> bool:
         """Retire or fork one worker where that can be done now; True when only new workers are left."""
+        if templates.forking:
+            return False
         staying = workers.staying()
         old = [child for child in staying if child.generation < self._generation]
         new = [child for child in staying if child.generation >= self._generation]
@@ -146,5 +174,5 @@ class Roll:
         if old and len(staying) > wanted:
             workers.retire(old[0], "retired")
         else:
-            fork()
+            templates.fork_worker(self._generation)
         return False

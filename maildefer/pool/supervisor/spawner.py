@@ -13,15 +13,16 @@ from maildefer.maildir.system import boottime
 from maildefer.pool import fork
 from maildefer.pool.context import PoolContext
 from maildefer.pool.fork import ChildProcess
+from maildefer.pool.keeper import keeper
 from maildefer.pool.scoreboard import ProcessKind
 from maildefer.pool.scoreboard_views import HeaderView, SlotView
-from maildefer.pool.worker.run import run as run_worker
+from maildefer.pool.worker import scout
 
 _STEADY_SECONDS = 60.0
 
 
 class Spawner:
-    """Forks workers, keeper and scout. `close` closes in a child what is its parent's."""
+    """Forks keeper and scout, and prepares workers. `close` closes in a child what is its parent's."""
 
     def __init__(self, context: PoolContext, close: Callable[[], None]) -> None:
         self._board = context.board
@@ -38,29 +39,34 @@ class Spawner:
     def has(self, kind: ProcessKind) -> bool:
         return kind in self._keeper_and_scout
 
-    def fork_worker(self, context: PoolContext, generation: int) -> ChildProcess | None:
-        """Fork one more worker; None while no slot is free, or fork(2) fails."""
+    def prepare_worker(self, generation: int) -> ChildProcess | None:
+        """Prepare a slot and a file for one more worker, which a template forks; None while no slot is free."""
         if (slot := self._free_slot()) is None:
             return None
         self._numbers += 1
-        number = self._numbers
         try:
             output = captured_output.make()
         except OSError:  # EMFILE: its output goes to the log's descriptor
             output = -1
-        pid = self._fork(ProcessKind.WORKER, slot, lambda: _run_worker(context, slot, number, output), output)
-        if pid is None:
-            captured_output.emit_rest(output, {})
-            return None
+        header = HeaderView(self._board)
+        self._board.clear_slot(slot)
+        SlotView(self._board, slot).kind = ProcessKind.WORKER
+        if self._dumps is not None:
+            self._dumps.clear(slot)
+        header.used_slots = max(header.used_slots, slot + 1)
         return ChildProcess(
-            pid=pid,
+            pid=0,
             kind=ProcessKind.WORKER,
             slot=slot,
-            number=number,
+            number=self._numbers,
             generation=generation,
-            began=boottime(),
             output=output,
         )
+
+    def forget_worker(self, child: ChildProcess) -> None:
+        """Free the slot of a worker that was not forked, or that waits there in vain."""
+        self._board.clear_slot(child.slot)
+        captured_output.emit_rest(child.output, {})
 
     def keep_running(self, kind: ProcessKind, context: PoolContext) -> None:
         """Fork a keeper, or a scout, unless there is one; kill a scout that has offered what is no name."""
@@ -116,21 +122,15 @@ class Spawner:
                 return slot
         return None
 
-    def _fork(self, kind: ProcessKind, slot: int, main: Callable[[], int], output: int = -1) -> int | None:
-        board, child, header = self._board, SlotView(self._board, slot), HeaderView(self._board)
+    def _fork(self, kind: ProcessKind, slot: int, main: Callable[[], int]) -> int | None:
+        board, child = self._board, SlotView(self._board, slot)
         board.clear_slot(slot)
         child.kind = kind
-        if kind is ProcessKind.WORKER:
-            if self._dumps is not None:
-                self._dumps.clear(slot)
-            header.used_slots = max(header.used_slots, slot + 1)
 
         def begin() -> int:
             child.pid = os.getpid()
-            if kind is ProcessKind.WORKER:
-                os.setsid()  # what its handlers start is in its session, unless it makes one of its own
             self._close()
-            captured_output.close(but=output)
+            captured_output.close()
             signal.signal(signal.SIGUSR1, lambda *_: events.reopen())
             return main()
 
@@ -142,23 +142,11 @@ class Spawner:
             return None
 
 
-def _run_worker(context: PoolContext, slot: int, number: int, output: int) -> int:
-    context.close_for(ProcessKind.WORKER)
-    return run_worker(context, slot, number, output)
-
-
-# What only one process of the pool needs is imported in it, and stays out of the supervisor and the workers.
-
-
 def _run_keeper(context: PoolContext) -> int:
-    from maildefer.pool.keeper import keeper
-
     context.close_for(ProcessKind.KEEPER)
     return keeper.run(context)
 
 
 def _run_scout(context: PoolContext) -> int:
-    from maildefer.pool.worker import scout
-
     context.close_for(ProcessKind.SCOUT)
     return scout.run(context)

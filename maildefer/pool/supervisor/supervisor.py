@@ -12,13 +12,12 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import assert_never
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.host.linux import descendants
-from maildefer.host.linux.prctl import adopt_orphans
 from maildefer.maildir.system import boottime
 from maildefer.pool import messages
 from maildefer.pool.context import PoolContext
@@ -30,11 +29,14 @@ from maildefer.pool.probe import ProbeReport
 from maildefer.pool.scoreboard import ProcessKind
 from maildefer.pool.scoreboard_views import HeaderView
 from maildefer.pool.supervisor.drain import Drain
+from maildefer.pool.supervisor.reaper import Reaper
 from maildefer.pool.supervisor.reload import ProbedApplication, Reloader, Roll
 from maildefer.pool.supervisor.runtime_record import RuntimeRegistration
 from maildefer.pool.supervisor.signals import Signals
 from maildefer.pool.supervisor.spawner import Spawner
 from maildefer.pool.supervisor.status_server import StatusServer
+from maildefer.pool.supervisor.template_child import TemplateApplication
+from maildefer.pool.supervisor.templates import Templates
 from maildefer.pool.supervisor.workers import EX_CONFIG, WorkerTable, tick_seconds
 
 _FORKS_A_TURN = 16  # of the loop, which handles signals between them
@@ -53,20 +55,24 @@ class Supervisor:
         self._signals = Signals()
         self._workers = WorkerTable(context.board, context.dumps)
         self._spawner = Spawner(context, self._close_in_child)
+        self._templates = Templates(options, self._spawner, self._workers, self._close_in_child)
         self._front_ends = FrontEnds(context, options, report)
+        self._reaper = Reaper(context, self._workers, self._front_ends, self._templates, self._spawner)
         self._registration = RuntimeRegistration(context)
         self._status_server = StatusServer(context, self._workers, status)
         self.drain = Drain(context)
         self._pause = PoolPause(context)
         self._reloader = Reloader(options, report, context)
+        self._application = TemplateApplication(context=context, report=report, generation=1)
+        self._reloaded: ProbedApplication | None = None  # while its template loads it
         self._roll: Roll | None = None
         self._tick_seconds = tick_seconds(context.settings, report)
-        self._wanted, self._generation, self._forks_on = context.settings.workers, 1, False
+        self._wanted, self._forks_on = context.settings.workers, False
 
     def run(self) -> int:
         """Run until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
         self._boot()
-        while not self.drain.is_over(self._workers, self._front_ends, self._spawner):
+        while len(self._templates) or not self.drain.is_over(self._workers, self._front_ends, self._spawner):
             ready = self._wait()
             for signum in self._signals.take_noted():
                 self._handle_signal(signum)
@@ -74,13 +80,15 @@ class Supervisor:
                 self._receive_from_keeper()
             if self._status_server.descriptor in ready:
                 self._status_server.answer(**self._facts())
+            self._templates.receive()
+            if cannot := self._reaper.why_end(self._wanted):
+                self._begin_drain(cannot.reason, exit_code=cannot.exit_code)
             self._do_what_is_due()
             self._continue_reload()
             self._refill()
         return self._end()
 
     def _boot(self) -> None:
-        adopt_orphans()
         self._header.started = self._header.tick = boottime()
         self._registration.write()
         queues = ",".join(queue.name for queue in self._context.queues)
@@ -104,11 +112,8 @@ class Supervisor:
     def _wait(self) -> set[int]:
         """Sleep until something is to be done; returns the descriptors that are readable."""
         poll = select.poll()
-        for descriptor in (
-            self._signals.descriptor,
-            self._status_server.descriptor,
-            self._context.keeper[0].fileno(),
-        ):
+        own = (self._signals.descriptor, self._status_server.descriptor, self._context.keeper[0].fileno())
+        for descriptor in (*own, *self._templates.descriptors):
             poll.register(descriptor, select.POLLIN)
         if (probe := self._reloader.descriptor) is not None:
             poll.register(probe, select.POLLIN)
@@ -146,9 +151,10 @@ class Supervisor:
                 events.reopen()
                 for child in (*self._workers.by_pid.values(), *self._spawner.keeper_and_scout):
                     os.kill(child.pid, signal.SIGUSR1)
+                self._templates.reopen_log()
                 self._front_ends.reopen_log()
             case signal.SIGCHLD:
-                self._reap()
+                self._reaper.reap_children()
             case _:  # SIGHUP in a drain; SIGUSR2
                 pass
 
@@ -158,28 +164,9 @@ class Supervisor:
             self._status_server.notifier.stopping("draining")
             self._front_ends.retire_all()
             self._workers.retire_all()
+            self._templates.kill_all()
             self._reloader.stop()
-            self._roll = None
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:  # none left
-                return
-            if pid == 0:
-                return
-            if pid in self._workers.by_pid:
-                if self._workers.reap(self._workers.by_pid[pid], status):
-                    messages.send(self._context.keeper[0], messages.ReclaimSlots())
-                    code = os.waitstatus_to_exitcode(status)
-                    if reason := self._workers.why_none_comes_up(code, self._wanted):
-                        self._begin_drain(reason, exit_code=EX_CONFIG if code == EX_CONFIG else 1)
-            elif self._front_ends.note_death(pid, status):
-                if reason := self._front_ends.why_none_comes_up():
-                    self._begin_drain(reason, exit_code=EX_CONFIG)
-            else:
-                self._spawner.reap(pid, status, expected=self.drain.has_begun)
+            self._roll = self._reloaded = None
 
     def _receive_from_keeper(self) -> None:
         received: Iterator[messages.FromKeeper | InvalidMessage] = messages.receive(
@@ -215,7 +202,7 @@ class Supervisor:
             "throttled_seconds": round(self._workers.throttle.wait(boottime()), 1),
             "front_ends": self._front_ends.facts(),
             "front_end_groups": self._front_ends.health(),
-            "generation": self._generation,
+            "generation": self._application.generation,
             "reload_refused": self._reloader.refused or None,
             "reload": asdict(self._reloader.progress),
         }
@@ -236,30 +223,38 @@ class Supervisor:
             return
         try:
             if (reloaded := self._reloader.poll()) is not None:
-                self._reloader.tell_keeper()
-                self._roll_over_to(reloaded)
+                self._load(reloaded)
         except ConfigurationError:  # logged already; the old workers stay
-            self._reloader.tell_keeper()
             self._status_server.notifier.ready()
-        if self._roll is not None and self._roll.step(self._workers, self._fork_worker, self._wanted):
+        if self._reloaded is not None and (refused := self._templates.take_outcome()) is not None:
+            self._reloader.conclude(refused)
+            if refused:  # the old template and its workers stay
+                self._status_server.notifier.ready()
+            else:
+                self._roll_over_to(self._reloaded)
+            self._reloaded = None
+        if self._roll is not None and self._roll.step(self._workers, self._templates, self._wanted):
             self._end_roll(self._roll)
 
+    def _load(self, reloaded: ProbedApplication) -> None:
+        """Have a template load a sound application, or restart where the shared memory does not fit it."""
+        if reason := reloaded.why_restart(self._context):
+            self._reloader.conclude("")
+            self._begin_drain(reason, restart=True)
+            return
+        self._reloaded = reloaded
+        self._templates.load_next(reloaded.after(self._application))
+
     def _roll_over_to(self, reloaded: ProbedApplication) -> None:
-        """Roll the workers over to a sound application, or restart where the shared memory does not fit it."""
-        if reloaded.queues != self._context.queues:
-            self._begin_drain("other queues in the settings", restart=True)
-            return
-        if reloaded.settings.workers > self._context.board.most_workers:
-            self._begin_drain("more workers in the settings than there is room for", restart=True)
-            return
-        self._context = replace(self._context, settings=reloaded.settings)
+        """Replace the workers of the old template by those of the new one."""
+        self._application = reloaded.after(self._application)
+        self._context = self._application.context
         self._options.configure_log(reloaded.settings)
-        self._generation += 1
         self._workers.throttle.note_success()
         if self._options.workers is None:
             self._wanted = reloaded.settings.workers
-        events.emit("pool.reloading", generation=self._generation)
-        self._roll = Roll(self._generation, reloaded.report)
+        events.emit("pool.reloading", generation=self._application.generation)
+        self._roll = Roll(self._application.generation, reloaded.report)
 
     def _end_roll(self, roll: Roll) -> None:
         """Reload the front ends, only now: an old worker would bury for want of a route what the new routes let in."""
@@ -277,23 +272,24 @@ class Supervisor:
             return
         self._spawner.keep_running(ProcessKind.SCOUT, self._context)
         self._front_ends.refill()
+        self._templates.keep_running(self._application)
         if self._roll is not None:
             return
         throttle = self._workers.throttle
-        for _ in range(min(_FORKS_A_TURN, self._wanted - len(self._workers.staying()))):
-            if throttle.wait(boottime()) or not self._fork_worker() or throttle.deaths >= 5:  # one at a time
+        missing = self._wanted - len(self._workers.staying()) - self._templates.forking
+        for _ in range(min(_FORKS_A_TURN, missing)):
+            forked = not throttle.wait(boottime()) and self._templates.fork_worker(
+                self._application.generation
+            )
+            if not forked or throttle.deaths >= 5:  # one at a time
                 return
-        self._forks_on = len(self._workers.staying()) < self._wanted
+        self._forks_on = missing > _FORKS_A_TURN
         if len(self._workers.staying()) > self._wanted and (child := self._workers.least_busy()) is not None:
             self._workers.retire(child, "retired")
 
-    def _fork_worker(self) -> bool:
-        if (child := self._spawner.fork_worker(self._context, self._generation)) is not None:
-            self._workers.add_worker(child)
-        return child is not None
-
     def _close_in_child(self) -> None:
         self._status_server.close()
+        self._templates.close_in_child()
         self._front_ends.close_in_child()
         self._signals.close_in_child()
         if self._options.lock_fd >= 0:

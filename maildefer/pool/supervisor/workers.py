@@ -27,7 +27,7 @@ _ABORT_SECONDS = 5.0  # from ABRT, which prints where the handler stands, to KIL
 
 
 class WorkerTable:
-    """The table of worker processes, by pid; `spawner` forks them."""
+    """The table of worker processes, by pid; `templates` has them forked."""
 
     def __init__(self, board: Scoreboard, dumps: StackDumps | None = None) -> None:
         self._board = board

@@ -1,7 +1,7 @@
-"""The life of a worker's process: the application is loaded, then the worker serves until it is asked to end.
+"""The life of a worker's process, from a loaded application on: it serves until it is asked to end.
 
-The application is loaded after the fork, so that the modules of its handlers are the worker's own: a new worker has
-their new code.
+The application is loaded by the template of which the worker is a fork, or by the worker where the application can't be
+shared: then it has new code as soon as it is a new worker.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from functools import partial
 from typing import Final
 
-from maildefer import events, logs
+from maildefer import events, log_context, logs
 from maildefer.errors import ConfigurationError
 from maildefer.handling.application import Application
 from maildefer.handling.calls import event_loop
@@ -19,33 +19,59 @@ from maildefer.handling.project import finder, queue_paths
 from maildefer.host import working_directory
 from maildefer.host.captured_output import CapturedOutput
 from maildefer.host.linux.process_title import set_title
+from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir import due
 from maildefer.pool.context import PoolContext
 from maildefer.pool.messages import EntryDeferred, send
 from maildefer.pool.worker.worker import Worker
 
 EXIT_APPLICATION_BROKEN: Final = 78
+LoadedApplication = tuple[Application, type[Worker]]
 
 
-def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
-    """Run a worker in its own process; returns the exit code. `output` is the file for what its code prints."""
-    captured = CapturedOutput(output) if output >= 0 else None
-    try:
-        if captured is not None:
-            captured.capture()
-        queue_paths.in_service = True
-        os.environ[finder.PROJECT] = shared.project  # else it is looked for, also by children
-        directory = working_directory.enter_directory(shared.project)
-        application = Application.load(shared.settings.module, probed=True)
-        directory.put_back()  # if a module of the project has moved
-    except (ConfigurationError, OSError) as fault:
-        error = f"{shared.project}: {fault.strerror}" if isinstance(fault, OSError) else str(fault)
-        events.emit("application.broken", error=error, pid=os.getpid())
-        return EXIT_APPLICATION_BROKEN
+def enter_project(shared: PoolContext) -> WorkingDirectory:
+    """Make this process one that runs the project's code. Raises OSError."""
+    queue_paths.in_service = True
+    os.environ[finder.PROJECT] = shared.project  # else it is looked for, also by children
+    return working_directory.enter_directory(shared.project)
+
+
+def load_application(shared: PoolContext, directory: WorkingDirectory) -> LoadedApplication:
+    """Load the application, with its logging, and choose the worker for it. Raises ConfigurationError."""
+    application = Application.load(shared.settings.module, probed=True)
+    directory.put_back()  # if a module of the project has moved
     logs.adopt(events.current_level().upper(), application.log_processors)
+    return application, _kind_of_worker(shared, application)
+
+
+def refuse(shared: PoolContext, fault: ConfigurationError | OSError) -> str:
+    """Log why the application can't be used, and return that."""
+    error = f"{shared.project}: {fault.strerror}" if isinstance(fault, OSError) else str(fault)
+    events.emit("application.broken", error=error, pid=os.getpid())
+    return error
+
+
+def run(
+    shared: PoolContext,
+    slot: int,
+    number: int,
+    captured: CapturedOutput,
+    directory: WorkingDirectory,
+    loaded: LoadedApplication | None,
+) -> int:
+    """Run a worker in its own process; returns the exit code. What is not loaded yet, it loads itself."""
+    try:
+        if not directory.put_back():
+            raise ConfigurationError(f"{shared.project}: the project's folder is gone")
+        application, kind = loaded or load_application(shared, directory)
+        application.run_after_fork()
+        log_context.begin_process()
+    except (ConfigurationError, OSError) as fault:
+        refuse(shared, fault)
+        return EXIT_APPLICATION_BROKEN
     if shared.counts is not None:
         delivery_count.count = shared.counts.own_slot(slot).count_delivery
-    worker = _make_worker(shared, slot, application)
+    worker = kind(shared, slot, application)
     worker.output, worker.directory = captured, directory
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
     due.report_pushes_with(partial(_report_push, shared))
@@ -63,13 +89,14 @@ def _report_push(shared: PoolContext, path: str) -> None:
             send(shared.deferrals[1], EntryDeferred(queue=index, name=name))
 
 
-def _make_worker(shared: PoolContext, slot: int, application: Application) -> Worker:
+def _kind_of_worker(shared: PoolContext, application: Application) -> type[Worker]:
+    """Choose, and import, the worker for the application's handlers."""
     if any(application.has_async(queue.name) for queue in shared.queues):
         from maildefer.pool.worker.in_flight.async_worker import AsyncWorker  # and asyncio
 
-        return AsyncWorker(shared, slot, application)
+        return AsyncWorker
     if not any(application.batches_of(queue.name) for queue in shared.queues):
-        return Worker(shared, slot, application)
+        return Worker
     from maildefer.pool.worker.batch_worker import BatchWorker  # few pools need it
 
-    return BatchWorker(shared, slot, application)
+    return BatchWorker

@@ -91,7 +91,6 @@ class Worker:
         share = settings.messages_per_worker * random.uniform(0.9, 1.1)
         self._attempts_left = max(1, round(share)) if share else -1
         signal_stack.enable(2 if shared.dumps is None else shared.dumps.open(slot))
-        gc.collect()
         gc.freeze()
 
     def serve(self) -> None:
