@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from maildefer.control.journal_reader import JournalRecord, list_files, parse_record, read_lines
@@ -36,8 +36,10 @@ _NOTES: Final = {
     "edit_of": "an edited copy",
     "replay": "replayed",
     "edit": "edited",
+    "requeue_of": "a dead letter that was moved back",
+    "requeue": "moved back",
 }  # by a fact in a note
-_LATER: Final = {"outcome", "sent", "replay", "edit"}  # facts of notes that are no first ones
+_LATER: Final = {"outcome", "sent", "replay", "edit", "requeue"}  # facts of notes that are no first ones
 _CLOCKS_SECONDS: Final = 3600.0  # by which a host's clock may be behind
 
 
@@ -123,7 +125,8 @@ def _told(record: JournalRecord, last: EntryName) -> tuple[str, dict[str, str], 
             place = record.detail or ""
             folder, _, name = place.rpartition("/")
             entry = EntryName.parse(name)
-            return _moved(folder, entry, last), {"place": place}, entry
+            told = _moved(folder, entry, last), {"place": place}
+            return (*told, replace(entry, attempts=1) if folder.startswith(".dead") else entry)
         case verb:
             return _ENDS.get(verb, verb), {}, last
 

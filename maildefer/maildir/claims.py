@@ -18,10 +18,10 @@ from maildefer.maildir import doubt, names, reading
 from maildefer.maildir.due import postpone
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout, make_again
-from maildefer.maildir.markers import ends
+from maildefer.maildir.markers import ends, moved
 from maildefer.maildir.markers.names import IN_KEY
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.reasons import write_reason
+from maildefer.maildir.reasons import dead_name, write_reason
 from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
@@ -96,9 +96,9 @@ class Claimer:
             if entry.due is not None and entry.due > self.mount_time():
                 postpone(name, entry, self.layout, host=self.host, system=system)
                 return None
-            if IN_KEY in name and entry.returns:
-                ends.touch(self.layout, entry.key, system=system)
-                if not self._permit():  # the touch may have taken long (I8)
+            if IN_KEY in name:
+                held = moved.hold(self.layout, name, entry, host=self.host, system=system)
+                if not held or not self._permit():  # it may have taken long (I8)
                     return None
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
@@ -188,7 +188,8 @@ class Claim:
         self._must_be_held()
         if keep_seconds:
             name = self.to_settle.deferred(names.due_at(self.mount_time() + keep_seconds))
-            return self._move(claimer.layout.done_new, name, folder=".done")
+            self._move(claimer.layout.done_new, name, folder=".done")
+            return
         if claimer.journal is not None:
             claimer.journal.record_end("ack", self.key, handoffs=self._entry.handoffs if self._entry else 0)
         try:
@@ -201,21 +202,20 @@ class Claim:
                 raise_named(claimer._cur + self.name, fault)
         self._free_place()
 
-    def release(self) -> None:
-        """Move the entry back to `new/`, the attempt not charged: for a fault that is not the message's."""
-        self._move(self._claimer.layout.new, self.to_settle.returned(attempts=-1).waiting())
+    def release(self, *, key: str = "") -> None:
+        """Move the entry back to `new/`, the attempt not charged: a fault that is not the message's, or a new key."""
+        entry = self.to_settle.returned(attempts=-1)
+        self._move(self._claimer.layout.new, replace(entry, key=key or entry.key).waiting())
 
     def postpone(self, seconds: float) -> str:
         """Move the entry to `.later/` for so long, the attempt not charged. Returns the deferred name."""
         name = self.to_settle.deferred(names.due_at(self.mount_time() + seconds), attempts=-1)
-        self._move(self._claimer.layout.later_new, name, folder=".later")
-        return name
+        return self._move(self._claimer.layout.later_new, name, folder=".later")
 
     def defer(self, seconds: float, *, failed: bool = False) -> str:
         """Move the entry to `.later/` for so long; charge the attempt, and a failure if `failed`. Returns the name."""
         name = self.to_settle.deferred(names.due_at(self.mount_time() + seconds), failures=int(failed))
-        self._move(self._claimer.layout.later_new, name, folder=".later")
-        return name
+        return self._move(self._claimer.layout.later_new, name, folder=".later")
 
     def bury(self, reason: str, *, failed: bool = False, begun: bool = True, **facts: object) -> str:
         """Move the entry to the dead letters, after writing the reason durably beside it. Returns the dead name."""
@@ -225,8 +225,7 @@ class Claim:
             write_reason(claimer.layout, entry, reason, facts, host=claimer.host, system=claimer.system)
         except OSError as fault:
             raise_named(claimer.layout.reasons, fault)
-        self._move(claimer.layout.dead_new, entry.waiting(), folder=".dead")
-        return entry.waiting()
+        return self._move(claimer.layout.dead_new, dead_name(entry), folder=".dead")
 
     def handoff(self, other: Layout, *, outputs: str = "") -> None:
         """Move the entry to another queue on the same filesystem, in one rename; key, crashes and OUTPUTS go along.
@@ -247,7 +246,7 @@ class Claim:
 
     def _move(
         self, folder_path: str, name: str, *, folder: str | None = None, other: Layout | None = None
-    ) -> None:
+    ) -> str:
         claimer = self._claimer
         self._must_be_held()
         source, destination = claimer._cur + self.name, f"{folder_path}/{name}"
@@ -270,6 +269,7 @@ class Claim:
         self._free_place()
         if IN_KEY in self.name and (other is not None or folder in (".dead", ".done")):
             ends.free_marker_of(claimer.layout, self.entry, folder_path, system=claimer.system)
+        return name
 
     def _still_there(self, fault: OSError) -> bool:
         """Settle a settle's doubtful reply: True, nothing happened; False, it is done; ClaimLost, it was reclaimed.

@@ -15,7 +15,7 @@ from maildefer.maildir.journal import End, journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.ends import end_entry, free_marker_of, touch
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.reasons import write_reason
+from maildefer.maildir.reasons import dead_name, write_reason
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.scan import FoundEntry
@@ -90,6 +90,7 @@ class Popped:
     def bury(self, reason: str) -> None:
         """Move the entry to the dead letters, after writing the reason beside it. Raises OSError."""
         dead = self.returned
+        self._returned = EntryName.parse(dead_name(dead))
         write_reason(self._layout, dead, reason, {}, host=self._host, system=self._system)
         self.move_to(self._layout.dead_new)
 

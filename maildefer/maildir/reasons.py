@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maildefer.errors import MaildeferError
 from maildefer.maildir import durable
@@ -45,6 +45,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
+def dead_name(entry: EntryName) -> str:
+    """Return the name of a dead letter. Its counters are in its reason, so that they start anew however it is moved."""
+    return replace(entry, failures=0, attempts=0, crashes=0).waiting()
+
+
 def reason_path(layout: Layout, dead: EntryName) -> str:
     return f"{layout.reasons}/{reason_name(dead)}"
 
@@ -76,6 +81,7 @@ def write_reason(
         "reason": reason,
         "key": dead.key,
         "attempts": dead.attempts,
+        "failures": dead.failures,
         "crashes": dead.crashes,
         "host": host,
         "time": system.time(),

@@ -176,6 +176,12 @@ def own_block(data: bytes, key: str | None = None) -> tuple[str, str, str, int] 
         return _text(sender), _text(recipient), asked, own.end()
 
 
+def stem_of(data: bytes) -> str | None:
+    """The stem of the key of the entry that a block on top was made for; None without one. It proves nothing."""
+    own = _BLOCK(data, 0, TOP_LIMIT_BYTES)
+    return None if own is None else own[4].decode()
+
+
 def handed(data: bytes, offset: int) -> str | None:
     """The first key of an entry that came from a queue on another filesystem, as its block says; else None.
 

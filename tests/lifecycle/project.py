@@ -7,14 +7,14 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from maildefer.control.audit import Suspect, audit
 from maildefer.control.requests import Verb, file_request, live_names
 from maildefer.maildir import journal as journals
-from maildefer.maildir import scan
+from maildefer.maildir import reasons, scan
 from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.markers.finder import Marked
 from maildefer.maildir.markers.markers import Markers
@@ -122,9 +122,10 @@ class Project:
         return Counter(note.key for note in self.notes("start"))
 
     def names(self, folder: str = "new", queue: str | None = None) -> list[EntryName]:
-        """What lies in one folder of a queue: new, cur, later_new, dead_new."""
+        """What lies in one folder of a queue: new, cur, later_new, dead_new; dead letters with their counters."""
         layout = self.layouts[queue] if queue else self.queue
-        return [EntryName.parse(name) for name in scan.entries(getattr(layout, folder))]
+        found = [EntryName.parse(name) for name in scan.entries(getattr(layout, folder))]
+        return [_counted(layout, entry) for entry in found] if folder == "dead_new" else found
 
     def is_empty(self) -> bool:
         """No entry waits, is claimed, or is deferred in any queue."""
@@ -163,3 +164,10 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = PATIENCE_
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
         time.sleep(0.005)
     return found
+
+
+def _counted(layout: Layout, dead: EntryName) -> EntryName:
+    record: Any = reasons.read_reason(layout, dead)
+    return replace(
+        dead, **{name: record[name] for name in ("attempts", "failures", "crashes") if name in record}
+    )

@@ -308,7 +308,7 @@ def test_what_is_no_file_is_claimed_found_malformed_and_buried(
     with pytest.raises(EntryMalformed) as fault:
         claim.read()
     claim.bury(str(fault.value))
-    assert os.listdir(layout.dead_new) == ["thing,a=1,n=1"]
+    assert os.listdir(layout.dead_new) == ["thing,n=1"]
     assert os.listdir(layout.cur) == []
 
 
@@ -361,10 +361,10 @@ SETTLES: dict[str, tuple[Callable[[Claim, Layout], object], str]] = {
         lambda claim, other: claim.defer(60, failed=True),
         ".later/new/{failed},a=4,c=1,n=6,d=1700000060",
     ),
-    "bury": (lambda claim, other: claim.bury("no route"), ".dead/new/{key},a=4,c=1,n=6"),
+    "bury": (lambda claim, other: claim.bury("no route"), ".dead/new/{buried},n=6"),
     "bury a failure": (
         lambda claim, other: claim.bury("given up", failed=True),
-        ".dead/new/{failed},a=4,c=1,n=6",
+        ".dead/new/{buried},n=6",
     ),
     "handoff": (lambda claim, other: claim.handoff(other), "OTHER/new/{handed},c=1,n=6"),
 }
@@ -386,7 +386,12 @@ def all_entries(layout: Layout, other: Layout) -> dict[str, bytes]:
 
 def expected(settle: str) -> dict[str, bytes]:
     where = SETTLES[settle][1]
-    names = {"key": f"{KEY},f=2,h=7", "failed": f"{KEY},f=3,h=7", "handed": f"{KEY},h=8"}
+    names = {
+        "key": f"{KEY},f=2,h=7",
+        "failed": f"{KEY},f=3,h=7",
+        "handed": f"{KEY},h=8",
+        "buried": f"{KEY},h=7",
+    }
     return {where.format(**names): DATA} if where else {}
 
 
@@ -586,7 +591,7 @@ def test_a_handoff_to_a_queue_that_is_not_there_keeps_the_claim(
         held.handoff(Layout(f"{tmp_path}/nowhere"))
     assert everywhere(layout) == {f"cur/{held.name}": DATA}
     held.bury("no such queue")
-    assert list(everywhere(layout)) == [f".dead/new/{KEY},f=2,h=7,a=4,c=1,n=6"]
+    assert list(everywhere(layout)) == [f".dead/new/{KEY},h=7,n=6"]
 
 
 def test_a_handoff_across_filesystems_is_told_and_keeps_the_claim(

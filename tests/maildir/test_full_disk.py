@@ -75,4 +75,4 @@ def test_a_full_disk_keeps_a_burial_waiting_and_loses_nothing(layout: Layout) ->
     assert len(everywhere(layout)) == len(keys)
     os.unlink(f"{layout.new}/{keys[1]}")
     claim.bury("no route")
-    assert os.listdir(layout.dead_new) == [f"{keys[0]},a=1,n=1"]
+    assert os.listdir(layout.dead_new) == [f"{keys[0]},n=1"]

@@ -25,6 +25,7 @@ def test_a_reason_tells_what_when_where_and_after_how_many_attempts(layout: Layo
         "reason": "no route",
         "key": "1.x",
         "attempts": 3,
+        "failures": 0,
         "crashes": 1,
         "host": LABEL,
         "time": START,

@@ -340,7 +340,7 @@ def test_a_queue_that_no_front_end_shares_has_the_names_it_always_had(queue: Lay
     settled(posts(queue), Claim.release)
     assert os.listdir(posts(queue).new) == [f"{key},n=1"]
     settled(posts(queue), buried)
-    assert os.listdir(posts(queue).dead_new) == [f"{key},a=1,n=2"]
+    assert os.listdir(posts(queue).dead_new) == [f"{key},n=2"]
     assert os.listdir(posts(queue).reasons) == [f"{key},n=2.json"]
 
 

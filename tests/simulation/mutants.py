@@ -18,7 +18,7 @@ import pytest
 from maildefer.maildir import claims, doubt, due, durable, journal, names, pop, push, reading, scan
 from maildefer.maildir.drafts import folder, placer
 from maildefer.maildir.idempotency import effects, once
-from maildefer.maildir.markers import drafts, ends, finder, markers, presence
+from maildefer.maildir.markers import drafts, ends, finder, markers, moved, presence
 from maildefer.maildir.markers.names import MarkerState
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries, schedule
@@ -493,7 +493,17 @@ MUTANTS = (
     Mutant(
         "unique: a doubtful take taken for done", one(markers.Markers, "_take", markerbugs.taken_in_doubt)
     ),
-    Mutant("unique: the marker goes before its entry", one(ends, "end_entry", markerbugs.freed_first)),
+    Mutant(
+        "unique: the marker goes before its entry",
+        one(ends, "end_entry", markerbugs.freed_first),
+        units="tests/maildir/markers/test_ends.py",
+    ),
+    Mutant(
+        "unique: moved back by a mail reader without its marker",
+        one(moved, "hold", bugs.constant(True)),
+        units="tests/maildir/markers/test_moved.py",
+    ),
+    Mutant("bury: the counters go along", one(claims, "dead_name", bugs.counted)),
     Mutant(
         "unique: whatever is in its folder goes",
         one(ends, "_free", markerbugs.freed_whole),
@@ -542,7 +552,7 @@ MUTANTS = (
     ),
     Mutant(
         "unique: a returned entry claimed without a touch",
-        one(ends, "touch", bugs.constant(None)),
+        one(ends, "touch", bugs.constant(True)),
         units="tests/maildir/markers/test_ends.py",
     ),
     Mutant(

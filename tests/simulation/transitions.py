@@ -256,9 +256,9 @@ class Transitions:
                     self._forgiven(request.source, history, holder)
                 self.moved(request, name, new_name, attempts=0 if charged else -1, crashes=int(charged))
             case "dead":
-                if after.crashes < MAX_CRASHES:
-                    oracle.fail("I5", f"buried before the crash limit: {new_name}")
-                self.moved(request, name, new_name, attempts=0, crashes=1)
+                if before.crashes + 1 < MAX_CRASHES:
+                    oracle.fail("I5", f"buried before the crash limit: {name}")
+                self._buried(request, name, new_name)
             case _:
                 oracle.fail("I7", f"{request.process.name} settled {name}, which is not its own")
 
@@ -287,7 +287,9 @@ class Transitions:
                     self._must_be_shipped(request, name)
                 elif outcome != "Acked":
                     oracle.fail("I5", f"acked, but its handler has {outcome}: {name}")
-            case "dead" | "later":
+            case "dead":
+                self._buried(request, name, new_name)
+            case "later":
                 self._must_be_due_soon(request, new_name)
                 uncharged = entry_in(new_name).attempts < entry_in(name).attempts
                 if uncharged and request.source in oracle.begun:
@@ -378,6 +380,18 @@ class Transitions:
             self.oracle.fail("I5", f"buried without an attempt: {request}")
         else:
             self.oracle.fail("I2", f"popped to nowhere: {request}")
+
+    def _buried(self, request: Request, name: str, new_name: str) -> None:
+        """Its counters are in its reason alone, so that they start anew."""
+        before = entry_in(name)
+        self.moved(
+            request,
+            name,
+            new_name,
+            attempts=-before.attempts,
+            crashes=-before.crashes,
+            failures=-before.failures,
+        )
 
     def _must_have_reason(self, queue: Layout, dead: EntryName) -> None:
         found = self.oracle.world.server.look(reason_path(queue, dead))

@@ -77,23 +77,24 @@ class WatchedClaim(Claim):
     def ack(self, *, keep_seconds: float = 0.0) -> None:
         self._told(lambda: super(WatchedClaim, self).ack(keep_seconds=keep_seconds))
 
-    def _move(self, *where: Any, **more: Any) -> None:
-        self._told(lambda: super(WatchedClaim, self)._move(*where, **more))
+    def _move(self, *where: Any, **more: Any) -> Any:
+        return self._told(lambda: super(WatchedClaim, self)._move(*where, **more))
 
     def abandon(self) -> None:
         super().abandon()
         slots: Any = self._claimer.slots
         slots.oracle.ended(slots.process)
 
-    def _told(self, settle: Any) -> None:
+    def _told(self, settle: Any) -> Any:
         slots: Any = self._claimer.slots
         claimed = f"{self._claimer.layout.cur}/{self.name}"
         try:
-            settle()
+            result = settle()
         except ClaimLost:
             slots.oracle.reports_lost(slots.process, claimed)
             raise
         slots.oracle.reports_settled(slots.process, claimed)
+        return result
 
 
 class _Lines:

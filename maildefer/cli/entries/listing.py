@@ -19,6 +19,7 @@ from maildefer.message.envelope import TOP_LIMIT_BYTES, Envelope, split
 
 _LONGEST_REASON: Final = 200
 BURIED: Final[tuple[Folder, ...]] = ("dead", "undeliverable")  # those with a reason beside them
+_COUNTERS: Final = ("attempts", "failures", "crashes")
 _SHOWN_BYTES: Final = 1 << 30  # more than any queue's `max_bytes` allows in earnest
 
 
@@ -45,7 +46,9 @@ def entry_facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> 
     if envelope and (known := envelope_of(found.path)) is not None:
         facts |= {"sender": known.sender, "recipients": [{"address": known.recipient}]}
     if found.folder in BURIED:
-        facts |= {"reason": str(reasons.read_reason(layout, entry).get("reason", ""))}
+        record = reasons.read_reason(layout, entry)  # a dead letter's name has no counters
+        facts |= {name: record[name] for name in _COUNTERS if isinstance(record.get(name), int)}
+        facts |= {"reason": str(record.get("reason", ""))}
     return facts
 
 

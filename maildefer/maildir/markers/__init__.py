@@ -11,7 +11,8 @@ A marker is a folder `.maildefer/unique/HASH/`, where HASH is the hash of the un
     ends        ends an entry that has a marker, and frees that
     presence    whether the entry of a marker is anywhere in the queue
     finder      finds a marker, carries out what is left of its push, frees it when it is over
+    moved       the marker of a dead letter that a mail reader has moved
     markers     pushes an entry under a marker, or finds the one that is there; unique: the same in one call
 
-Imports point down: unique > markers > finder > drafts, ends > presence > names.
+Imports point down: unique, moved > markers > finder > drafts, ends > presence > names.
 """

@@ -89,19 +89,22 @@ def finish_requeue(layout: Layout, marker: str, *, system: System) -> None:
                     system.rename(f"{folder}/{name}", f"{layout.new}/{marker}")
 
 
-def touch(layout: Layout, key: str, *, system: System) -> None:
-    """Change the time of an entry's marker, before a returned entry is claimed (see `presence`).
+def touch(layout: Layout, key: str, *, system: System) -> bool:
+    """Change the time of an entry's marker, before a returned entry is claimed (see `presence`); False: it has none.
 
     Raises StorageFault's kinds; the entry must not be claimed then.
     """
+    found: list[str] = []
     if (place := path_in_key(layout, key)) is not None:
         try:
-            for name in markers_of(place, key, system):
+            found = markers_of(place, key, system)
+            for name in found:
                 touch_marker(f"{place}/{name}", system)
         except FileNotFoundError:  # it has none any more
-            pass
+            return False
         except OSError as fault:
             raise_named(place, fault)
+    return bool(found)
 
 
 def _rename_surely(path: str, ended: str, place: str, system: System) -> None:

@@ -187,7 +187,7 @@ class Reclaimer:
         """Reclaim a claim (the crash charged; buried at the limit), or release it; no doubt: if gone, it was done."""
         system, entry = self._system, self._with_unique(EntryName.parse(name), names.unique_of(name))
         back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
-        folder, reason = self._layout.new, ""
+        folder, reason, goes_to = self._layout.new, "", back.waiting()
         most = death.most_failures if death is not None and charged else 0
         is_worn_out = 0 < most <= back.failed
         if charged and (back.crashes >= self._max_crashes or is_worn_out) and not back.is_handled:
@@ -204,14 +204,14 @@ class Reclaimer:
                     "; what handlers before it have sent may wait for it: requeue it, and it is published"
                 )
             reasons.write_reason(self._layout, back, reason, facts, host=self._host, system=system)
-            folder = self._layout.dead_new
+            folder, goes_to = self._layout.dead_new, reasons.dead_name(back)
         if (journal := journal_of(self._layout, system)) is not None:
             if charged:
                 facts = {"outcome": "died", "worker": name.partition(":1,")[2], "reason": reason}
                 journal.record_note(back.key, facts)
-            journal.record_move(back.key, f"{folder}/{back.waiting()}")
+            journal.record_move(back.key, f"{folder}/{goes_to}")
         try:
-            system.rename(f"{self._layout.cur}/{name}", f"{folder}/{back.waiting()}")
+            system.rename(f"{self._layout.cur}/{name}", f"{folder}/{goes_to}")
         except FileNotFoundError:
             if folder == self._layout.dead_new:  # the folder may be missing: made for the next scan
                 make_folder(self._layout, ".dead", system)
@@ -242,6 +242,8 @@ class Reclaimer:
             back = f"{self._layout.new}/{entry.returned().waiting()}"
             if entry.due is not None and folder == self._layout.later_cur:
                 back = f"{self._layout.later_new}/{entry.deferred(entry.due)}"
+            if (journal := journal_of(self._layout, self._system)) is not None:
+                journal.record_move(entry.key, back)
             try:
                 self._system.rename(path, back)
             except FileNotFoundError:

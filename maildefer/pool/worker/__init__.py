@@ -7,6 +7,7 @@
     attempt              one attempt, also a receiver's: read, handlers, outcome, settle, log line
     queue_view           whether this process may claim in a queue now; faults and pauses
     settle               from an outcome to what happens to the claim
+    moved_letter         a dead letter that a mail reader has moved into its queue
     cross_device         a handoff to a queue on another filesystem
     conversation_locks   the conversation tokens that a worker holds
     batch_worker         a worker with @batch handlers
@@ -19,6 +20,6 @@
 A worker imports none of the modules of batches unless its application has @batch or async handlers, none of in_flight/
 unless it has async ones, and none of limits/ unless any handler is limited.
 Imports point down: run > in_flight > batch_worker > worker > limits > conversation_locks > queue_view; batch_worker >
-batch_group, batch_leader, claim_slots; batch_group > attempt, bisect; worker > attempt > settle > cross_device; worker,
-scout > offers.
+batch_group, batch_leader, claim_slots; batch_group > attempt, bisect; worker > attempt > settle > cross_device;
+attempt > moved_letter; worker, scout > offers.
 """

@@ -22,6 +22,7 @@ from maildefer.handling.retry import given_up
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.system import boottime
+from maildefer.message.envelope import stem_of
 from maildefer.message.request import MailRequest, received
 from maildefer.pool.attempt_log import AttemptLog, attempted, log_failure, sent
 
@@ -112,12 +113,21 @@ class QueueAttempts:
         last = "at last by" if failures > 1 else "by"
         return Buried(f"{ended}, {last} the death of the worker: @retry allows {most}", begun=False)
 
-    def read(self, claim: Claim) -> MailRequest | Buried:
+    def read(self, claim: Claim) -> MailRequest | Buried | None:
         """Read the message of a claim, for `make`. Raises ClaimLost, StorageFault's kinds."""
         data = read_or_bury(claim, self.limit_bytes)
         if isinstance(data, Buried):
             return data
-        return received(data, claim.key, claim.attempt, self.queue, self.queue)
+        message = received(data, claim.key, claim.attempt, self.queue, self.queue)
+        return message if message.Data is not data else self.read_moved(claim, data, message)
+
+    def read_moved(self, claim: Claim, data: bytes, message: MailRequest) -> MailRequest | Buried | None:
+        """The message of bytes that begin with no block of their entry: it may be a dead letter that was moved."""
+        if stem_of(data) is None or (layout := self.settler.layouts.get(self.queue)) is None:
+            return message
+        from maildefer.pool.worker import moved_letter  # rare
+
+        return moved_letter.read(claim, layout, data, message)
 
     @property
     def journal(self) -> Journal | None:
@@ -177,7 +187,7 @@ class QueueAttempts:
         """For how long the message is kept. Without handlers, as after their worker's death, by those that match."""
         if not handlers and self.dispatcher.may_keep:
             message = self.read(claim)
-            return 0.0 if isinstance(message, Buried) else self.dispatcher.keep_seconds_of(message)
+            return self.dispatcher.keep_seconds_of(message) if isinstance(message, MailRequest) else 0.0
         return max(self.dispatcher.keeps.get(name, 0.0) for name in handlers.split(","))
 
     def _with_outputs(self, claim: Claim, outcome: Outcome, outputs: Outputs) -> Outcome:

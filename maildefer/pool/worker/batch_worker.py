@@ -143,7 +143,7 @@ class BatchWorker(Worker):
         """Read the message of a claim, for its attempt; None where it now waits for others."""
         attempts = self._attempts[queue.index]
         message = attempts.read(claim)
-        if isinstance(message, Buried):
+        if not isinstance(message, MailRequest):
             return message
         claim.message = message
         step = attempts.dispatcher.batch_for(message)

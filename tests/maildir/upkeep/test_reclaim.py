@@ -302,10 +302,10 @@ def test_a_poison_entry_is_buried_at_the_crash_limit_with_its_reason_first(
     taken = keeper.scan()
     why = f"its worker died 5 times while handling it, at last with all of {THEIRS}, whose lease has ended"
     assert taken == Reclaimed(buried={"1.x": why})
-    assert everywhere(layout) == {".dead/new/1.x,a=5,c=5,n=5": DATA}
+    assert everywhere(layout) == {".dead/new/1.x,n=5": DATA}
     assert [str(call).partition("->")[2] for call in world.asked("rename")] == [
         " 1.x,n=5.json",
-        " 1.x,a=5,c=5,n=5",
+        " 1.x,n=5",
     ]
     reason = reasons.read_reason(layout, EntryName.parse("1.x,a=5,c=5,n=5"))
     assert reason["reason"] == why
@@ -325,7 +325,7 @@ def test_an_entry_that_kills_every_worker_is_handled_max_crashes_times(
         claim.abandon()
         keeper.reclaimer.reclaim_claims_of(4711, charged=True)
     assert attempts == [(1, 0), (2, 1), (3, 2)]
-    assert os.listdir(layout.dead_new) == ["1.x,a=3,c=3,n=3"]
+    assert os.listdir(layout.dead_new) == ["1.x,n=3"]
 
 
 def test_an_uncharged_take_back_never_buries(keeper: Keeper, lease: Lease, layout: Layout) -> None:
@@ -360,7 +360,7 @@ def test_a_missing_folder_of_the_dead_is_made_for_the_next_scan(
     os.rename(f"{layout.path}/.dead", f"{layout.path}-away")
     keeper.scan()
     keeper.scan()
-    assert os.listdir(layout.dead_new) == ["1.x,a=1,c=5,n=1"]
+    assert os.listdir(layout.dead_new) == ["1.x,n=1"]
 
 
 # What mail readers moved

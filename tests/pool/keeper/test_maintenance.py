@@ -386,7 +386,7 @@ def test_a_burial_that_waits_for_room_is_done_within_half_a_minute_of_it(house: 
     house.world.rules.clear()
     house.run(30.0)
     assert house.freed == [0]
-    assert ".dead/new/0.stuck,a=5,c=5,n=5" in everywhere(house.layout)
+    assert ".dead/new/0.stuck,n=5" in everywhere(house.layout)
 
 
 def test_a_dead_slot_that_waits_is_not_tried_again_with_each_other_death(house: House) -> None:

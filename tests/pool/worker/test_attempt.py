@@ -88,7 +88,7 @@ class Bench:
     def attempts(self, queue: Layout) -> QueueAttempts:
         settler = Settler(
             policy=RetryPolicy(),
-            layouts={"out": self.out},
+            layouts={"out": self.out, queue.path: queue},
             host=LABEL,
             is_ending=lambda: True,
             open_queue=lambda path: Layout(path),
