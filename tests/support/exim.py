@@ -36,6 +36,7 @@ primary_hostname = exim.test
 spool_directory = {home}/spool
 log_file_path = {home}/spool/log-%s
 local_interfaces = 127.0.0.1
+smtp_receive_timeout = {patience}s
 daemon_smtp_ports = {port}
 deliver_drop_privilege
 never_users =
@@ -102,11 +103,16 @@ def home() -> Iterator[Path]:
 
 @contextmanager
 def running(
-    folder: Path, *, at_rcpt: str = "", at_data: str = "", certificate: Path | None = None
+    folder: Path,
+    *,
+    at_rcpt: str = "",
+    at_data: str = "",
+    certificate: Path | None = None,
+    patience_seconds: int = 300,
 ) -> Iterator[RealServer]:
     """In a folder from `home`; with ACL statements, in which `{home}` is the folder, and STARTTLS by a certificate.
 
-    It offers DSN, unless there is a file `silent` in its spool.
+    It offers DSN, unless there is a file `silent` in its spool, and waits so long for what a client sends.
     """
     port = free_port()
     if certificate is not None:
@@ -118,6 +124,7 @@ def running(
             port=port,
             tls_hosts="*" if certificate else "",
             certificate=certificate or "",
+            patience=patience_seconds,
             at_rcpt=at_rcpt.replace("{home}", str(folder)),
             at_data=at_data.replace("{home}", str(folder)),
         )
