@@ -6,6 +6,7 @@ mail, or by MX the recipient's domain, as is a domain for which they name someth
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -89,6 +90,13 @@ class Destinations:
             base = {"host": "127.0.0.1", **given} if own.keys().isdisjoint(_OF_A_SERVER) else kept
             is_own = not own.keys() <= _LIMITS
             self._terms[domain.lower().rstrip(".")] = _terms(where, {"host": None, **base, **own}, is_own)
+        if (
+            any(one.relay.hostname is None for one in (self._others, *self._terms.values()))
+            and not _has_dns()
+        ):
+            raise ConfigurationError(
+                "outgoing_config: host=None takes dnspython: pip install 'maildefer[mx]', or name a host"
+            )
         self._known: dict[str, Destination] = {}
 
     @property
@@ -148,6 +156,10 @@ def recipient_of(message: Any) -> str:
     envelope = getattr(message, "came_with", None)
     recipient: str = envelope.recipient if envelope is not None else message.To
     return recipient
+
+
+def _has_dns() -> bool:
+    return importlib.util.find_spec("dns") is not None
 
 
 def _mapping(where: str, given: object) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from maildefer.errors import ConfigurationError
+from maildefer.handling.outgoing import destinations as destinations_module
 from maildefer.handling.outgoing.destinations import MX_CONNECTIONS, Destinations
 
 
@@ -33,6 +34,14 @@ def test_by_mx_each_domain_is_a_destination_in_any_case_of_its_name() -> None:
         (f"{MX_CONNECTIONS} at a time", "b.example"),
         ("10 in 1s", "b.example"),
     ]
+
+
+def test_by_mx_it_takes_dnspython(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destinations_module, "_has_dns", lambda: False)
+    Destinations({"host": "a"})
+    for config in ({"host": None}, {"destinations": {"b.example": {"host": None}}}):
+        with pytest.raises(ConfigurationError, match="takes dnspython"):
+            Destinations(config)
 
 
 def test_a_relative_socket_is_in_the_projects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
