@@ -23,8 +23,8 @@ from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.message.envelope import block
 
 APPLICATION = Path(__file__).parent / "application"
-# By which the handlers of all applications tell what they did.
-JOURNAL = APPLICATION / "workers" / "journal.py"
+# By which the handlers of all applications tell what they did, and what those of several can do.
+SHARED = ("journal.py", "deeds.py")
 BEAT_SECONDS, TTL_SECONDS = 0.6, 6.0
 PATIENCE_SECONDS = 60.0  # for a small machine that has much else to do
 BODY = b"Subject: a test\n\nIt goes in, and it comes out.\n"
@@ -58,7 +58,8 @@ class Project:
     ) -> None:
         self.path = path
         shutil.copytree(application, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(JOURNAL, path / "workers")
+        for name in SHARED:
+            shutil.copy(APPLICATION / "workers" / name, path / "workers")
         agreed = Format(beat_seconds=beat_seconds, ttl_seconds=ttl_seconds)
         self.layouts = {name: create_queue(str(path / name), format=agreed) for name in queues}
         if journal:

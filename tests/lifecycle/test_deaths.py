@@ -202,7 +202,7 @@ def test_the_dump_of_a_handlers_child_is_not_its_workers(project: Project, start
     project.edit(
         "workers/front.py",
         "def _once(",
-        "def _twins(argument: str) -> None:\n    if not (pid := os.fork()):\n        ctypes.string_at(0)\n"
+        "def _twins(argument: str) -> None:\n    if not (pid := os.fork()):\n        DEEDS['segfault']('')\n"
         "    os.waitpid(pid, 0)\n    os.kill(os.getpid(), signal.SIGKILL)\n\n\ndef _once(",
     )
     project.edit("workers/front.py", '"once": _once', '"once": _once, "twins": _twins')

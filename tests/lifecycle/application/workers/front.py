@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 from maildefer.queue import Queue
 from maildefer.routing import Defer, Reject, route, stateless
+from workers.deeds import DEEDS
 from workers.journal import note
 
 hoard: list[bytearray] = []
@@ -30,12 +28,6 @@ def HANDLE(message: Any, what: str, argument: str) -> str | None:
     return result
 
 
-def _wait(argument: str) -> None:
-    """Until the test says so."""
-    while not os.path.exists("go"):
-        time.sleep(0.005)
-
-
 def _defer(argument: str) -> None:
     raise Defer("not now", after=float(argument))
 
@@ -47,43 +39,6 @@ def _later(argument: str) -> None:
 
 def _reject(argument: str) -> None:
     raise Reject("never")
-
-
-def _fail(argument: str) -> None:
-    raise RuntimeError("it broke")
-
-
-def _system_exit(argument: str) -> None:
-    sys.exit(int(argument))
-
-
-def _interrupt(argument: str) -> None:
-    raise KeyboardInterrupt
-
-
-def _segfault(argument: str) -> None:
-    ctypes.string_at(0)
-
-
-def _forget_child(argument: str) -> None:
-    """A child that comes back from the handler, as after a careless fork."""
-    pid = os.fork()
-    if pid:
-        os.waitpid(pid, 0)
-
-
-def _close_all(argument: str) -> None:
-    os.closerange(0, 4096)
-
-
-def _leak(argument: str) -> None:
-    """Every descriptor that this process may have."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    try:
-        while True:
-            os.open(os.devnull, os.O_RDONLY)
-    except OSError:
-        return
 
 
 def _broken_pipe(argument: str) -> None:
@@ -141,7 +96,7 @@ def _print(argument: str) -> None:
     if argument == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if argument == "wait":
-        _wait("")
+        DEEDS["wait"]("")
 
 
 def _move(argument: str) -> None:
@@ -150,24 +105,14 @@ def _move(argument: str) -> None:
 
 
 ACTIONS: dict[str, Callable[[str], Any]] = {
+    **DEEDS,
     "quick": lambda argument: None,
-    "sleep": lambda argument: time.sleep(float(argument)),
-    "wait": _wait,
-    "hang": lambda argument: time.sleep(3600),
     "defer": _defer,
     "later": _later,
     "reject": _reject,
     "move": _move,
-    "fail": _fail,
     "handoff": lambda argument: "workers.back.HANDLE",
     "grow": lambda argument: hoard.append(bytearray(int(argument) << 20)),
-    "exit": lambda argument: os._exit(int(argument)),
-    "sysexit": _system_exit,
-    "interrupt": _interrupt,
-    "segfault": _segfault,
-    "fork": _forget_child,
-    "closeall": _close_all,
-    "leak": _leak,
     "brokenpipe": _broken_pipe,
     "once": _once,
     "print": _print,
@@ -176,6 +121,6 @@ ACTIONS: dict[str, Callable[[str], Any]] = {
     "family": _family,
     "familyhang": lambda argument: (_family(argument), time.sleep(3600)),
     "familystubborn": lambda argument: (_family(argument), _stubborn(argument)),
-    "familysegfault": lambda argument: (_family(argument), _segfault(argument)),
+    "familysegfault": lambda argument: (_family(argument), DEEDS["segfault"](argument)),
     "stubborn": _stubborn,
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 from maildefer.routing import Defer, Reject
+from workers.deeds import DEEDS
 from workers.journal import note
 
 
@@ -27,22 +27,12 @@ def handled(messages: list[Any]) -> dict[Any, Exception]:
     return said
 
 
-def _wait(argument: str) -> None:
-    """Until the test says so."""
-    while not os.path.exists("go"):
-        time.sleep(0.005)
-
-
 def _defer_all(argument: str) -> None:
     raise Defer("not now", after=float(argument))
 
 
 def _reject_all(argument: str) -> None:
     raise Reject("never")
-
-
-def _fail(argument: str) -> None:
-    raise RuntimeError("it broke")
 
 
 def _once(argument: str) -> None:
@@ -56,24 +46,13 @@ def _kill(argument: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _forget_child(argument: str) -> None:
-    """A child that comes back from the handler, as after a careless fork."""
-    pid = os.fork()
-    if pid:
-        os.waitpid(pid, 0)
-
-
 ACTIONS: dict[str, Callable[[str], Any]] = {
+    **DEEDS,
     "quick": lambda argument: None,
-    "sleep": lambda argument: time.sleep(float(argument)),
-    "wait": _wait,
-    "hang": lambda argument: time.sleep(3600),
     "deferall": _defer_all,
     "deferone": lambda argument: Defer("not this one", after=float(argument)),
     "rejectall": _reject_all,
     "rejectone": lambda argument: Reject("not this one"),
-    "fail": _fail,
     "kill": _kill,
     "once": _once,
-    "fork": _forget_child,
 }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from maildefer.routing import Defer, Reject, route, stateless
+from workers.deeds import DEEDS
 from workers.journal import note
 
 hoard: list[object] = []
@@ -25,25 +24,9 @@ def HANDLE(message: Any, what: str, argument: str) -> None:
     note("end", message)
 
 
-def _segfault(argument: str) -> None:
-    ctypes.string_at(0)
-
-
 def _abort(argument: str) -> None:
     """As the C library does when it has no memory left for itself."""
     os.abort()
-
-
-def _exit(argument: str) -> None:
-    os._exit(int(argument))
-
-
-def _system_exit(argument: str) -> None:
-    sys.exit(int(argument))
-
-
-def _interrupt(argument: str) -> None:
-    raise KeyboardInterrupt
 
 
 def _little_memory_left(argument: str) -> None:
@@ -75,20 +58,6 @@ def _gorge(argument: str) -> None:
 def _no_children(argument: str) -> None:
     """A fork that the system refuses, as it does where a limit is reached."""
     raise BlockingIOError(11, "Resource temporarily unavailable")
-
-
-def _leak(argument: str) -> None:
-    """Every descriptor that this process may have."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    try:
-        while True:
-            os.open(os.devnull, os.O_RDONLY)
-    except OSError:
-        return
-
-
-def _close_all(argument: str) -> None:
-    os.closerange(0, 4096)
 
 
 def _close_and_open(argument: str) -> None:
@@ -127,35 +96,22 @@ def _defer_once(argument: str) -> None:
         raise Defer("not now", after=float(argument))
 
 
-def _wait(argument: str) -> None:
-    """Until the test says so."""
-    while not os.path.exists("go"):
-        time.sleep(0.005)
-
-
 def _reject(argument: str) -> None:
     """When the test says so."""
-    _wait(argument)
+    DEEDS["wait"](argument)
     raise Reject("never")
 
 
 ACTIONS: dict[str, Callable[[str], Any]] = {
+    **DEEDS,
     "quick": lambda argument: None,
-    "sleep": lambda argument: time.sleep(float(argument)),
-    "wait": _wait,
     "defer": _defer,
     "once": _defer_once,
     "reject": _reject,
-    "segfault": _segfault,
     "abort": _abort,
-    "exit": _exit,
-    "sysexit": _system_exit,
-    "interrupt": _interrupt,
     "eat": _eat,
     "gorge": _gorge,
     "nochildren": _no_children,
-    "leak": _leak,
-    "closeall": _close_all,
     "closeandopen": _close_and_open,
     "signals": _take_signals,
     "children": _leave_children,
