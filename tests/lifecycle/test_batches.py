@@ -216,8 +216,8 @@ def test_an_exclusive_function_is_called_once_at_a_time_on_all_hosts(project: Pr
         return next(iter(on), 0)
 
     pid = eventually(waiting_call, "a worker is in the call")
+    deaths[pid] = time.monotonic()  # not after: its keeper may be quicker than we are
     os.kill(pid, signal.SIGKILL)
-    deaths[pid] = time.monotonic()
     pid = eventually(waiting_call, "another one is in the call")
     [host] = [pool for pool in pools if pid in pool.worker_pids()]
     for pid in host.kill_tree():
