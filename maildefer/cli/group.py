@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import importlib
-from typing import Any, ClassVar, Final
+import os
+import signal
+from typing import Any, ClassVar, Final, NoReturn
 
 import typer
 import typer.core
@@ -51,10 +53,16 @@ class LazyGroup(Group):
             code = EX_CONFIG if isinstance(error, ConfigurationError | UnsafeMount) else 1
             raise typer.Exit(code) from error
         except OSError as fault:
-            if fault.errno == errno.EPIPE:  # `… | head`: the base class knows what to do
-                raise
-            output.complain(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault))
-            raise typer.Exit(1) from fault
+            if fault.errno == errno.EPIPE:  # `… | head`: it has read what it wanted
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more is to be written at the end
+                raise typer.Exit(128 + signal.SIGPIPE) from None
+            fail(fault)
+
+
+def fail(fault: OSError) -> NoReturn:
+    """End with one line."""
+    output.complain(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault))
+    raise typer.Exit(1) from fault
 
 
 def load(module: str, name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 import typer.main
 
-from maildefer.cli.group import LazyGroup
+from maildefer.cli.group import LazyGroup, fail
 from maildefer.cli.parameters import Commands
 from maildefer.version import VERSION
 
@@ -63,7 +63,10 @@ class Program(LazyGroup):
     unlisted = ("gen",)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        return super().parse_args(ctx, _modern(args))
+        try:
+            return super().parse_args(ctx, _modern(args))
+        except OSError as fault:  # of --install-completion, in the user's home
+            fail(fault)
 
 
 app = Commands(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import os
+import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -148,11 +149,11 @@ def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
 def project_queues() -> list[str]:
     """The queues of pid files in `run` and those that the settings write out, as far as they are there."""
     named, _ = control.queues_named(os.path.abspath(RUN))
-    return [queue for queue in dict.fromkeys([*named, *_written_out()]) if os.path.isdir(queue)]
+    return [queue for queue in dict.fromkeys([*named, *_written_out()]) if _may_be_there(queue)]
 
 
 def _written_out() -> list[str]:
-    """The existing queues with handlers that the settings write as literals.
+    """The existing queues with handlers whose paths the settings write as literals.
 
     No code of the project is run, so what its settings compute is not known here.
     """
@@ -163,33 +164,52 @@ def _written_out() -> list[str]:
         return []
     try:
         with open(file, "rb") as source:
-            said = dict(_assignments(ast.parse(source.read(_MOST_BYTES))))
+            named = _queues_in(ast.parse(source.read(_MOST_BYTES)))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # a pool will say what is wrong
         return []
-    queues = said.get("queues")
-    if isinstance(queues, dict):
-        named = [queue for queue, modules in queues.items() if isinstance(queue, str) and modules]
-    else:
-        named = [f"{RUN}/queue"] if said.get("handlers") else []
-    return [
-        path for path in (os.path.normpath(os.path.join(folder, one)) for one in named) if os.path.isdir(path)
-    ]
+    return [path for one in named if _may_be_there(path := os.path.normpath(os.path.join(folder, one)))]
 
 
-def _assignments(tree: ast.Module) -> Iterator[tuple[str, Any]]:
-    """The module's assignments of literals."""
+def _may_be_there(queue: str) -> bool:
+    """Whether there is a folder, or this user may not see whether there is: who looks into it is told of that."""
+    try:
+        return stat.S_ISDIR(os.stat(queue).st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
+def _queues_in(tree: ast.Module) -> list[str]:
+    """The paths in `queues = {…}` and `queues["…"] = …`, but those without handlers; `handlers` are of `run/queue`."""
+    found: dict[str, bool] | None = None
+    has_handlers = False
     for statement in tree.body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            case ast.Assign(targets=[target], value=value):
                 pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
                 pass
             case _:
                 continue
-        try:
-            yield name, ast.literal_eval(value)
-        except (ValueError, TypeError):
-            pass
+        match target, value:
+            case ast.Name(id="queues"), ast.Dict(keys=keys, values=values):
+                found = {}
+                for key, modules in zip(keys, values, strict=True):
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                        found[key.value] = _holds_any(modules)
+            case ast.Subscript(value=ast.Name(id="queues"), slice=ast.Constant(value=str() as path)), _:
+                found = {**(found or {}), path: _holds_any(value)}
+            case ast.Name(id="handlers"), _:
+                has_handlers = _holds_any(value)
+    if found is None:
+        return [f"{RUN}/queue"] if has_handlers else []
+    return [path for path, has_modules in found.items() if has_modules]
+
+
+def _holds_any(value: ast.expr) -> bool:
+    """Whether a list may hold anything: a literal one that is empty does not."""
+    return not (isinstance(value, ast.List | ast.Tuple) and not value.elts)
 
 
 def asked_of(record: RuntimeRecord, answer: object) -> LocalStatus:

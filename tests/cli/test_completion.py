@@ -32,6 +32,8 @@ def completed(line: str) -> set[str]:
         ("maildefer qu", {"queue"}),
         ("maildefer queue h", {"hold"}),
         ("maildefer queue hold --s", {"--sender"}),
+        ("maildefer queue list run/queue --in he", {"held"}),
+        ("maildefer push run/queue --priority l", {"low"}),
     ],
 )
 def test_commands_and_options_are_completed(line: str, offered: set[str]) -> None:
@@ -43,3 +45,22 @@ def test_keys_of_the_queue_are_completed_wherever_their_entries_are(queue: Layou
         Path(name).touch()
     assert completed(f"maildefer queue show {queue.path} 17") == {"17.new", "17.later"}
     assert completed(f"maildefer queue show {queue.path}/none 17") == set()
+    assert completed(f"maildefer explain --queue {queue.path} 17") == {"17.new", "17.later"}
+
+
+def test_a_home_that_can_not_be_written_to_is_told_in_one_line() -> None:
+    command = [str(PROGRAM), "--install-completion", "bash"]
+    done = subprocess.run(
+        command, env={"HOME": "/dev/null/x", "PATH": "/usr/bin"}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "/dev/null/x" in done.stderr
+
+
+def test_who_closes_the_pipe_gets_no_verdict(queue: Layout) -> None:
+    """`… | head -1` is told by 141, as of any program that a closed pipe ends, and by no fault of its own."""
+    for number in range(3000):
+        Path(f"{queue.new}/{number}.entry-with-a-name-that-fills-the-pipe").touch()
+    command = f"{PROGRAM} queue list {queue.path} | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")

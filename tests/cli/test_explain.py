@@ -76,3 +76,39 @@ def test_what_asks_for_nothing_that_there_is_is_told(
 def test_where_no_journal_is_kept_it_is_told_how_to_begin_one(maildefer: Any, queue: Layout) -> None:
     assert "audit --on" in maildefer("explain", "17.x", "--queue", queue.path).err
     assert maildefer("explain", "17.x").code == 2, "no queue of a project is here"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "queues = {PATH: handlers}",
+        "queues: dict[str, list[str]] = {PATH: [*handlers, 'workers.x']}",
+        "queues = {}\nqueues[PATH] = handlers",
+        "queues = dict(computed)\nqueues[PATH] = ['workers.x']",
+    ],
+)
+def test_the_queues_of_the_settings_are_known_whatever_their_handlers_are(
+    maildefer: Any, queue: Layout, key: str, written: str
+) -> None:
+    """As in the settings of a new project, whose handlers are names; nothing of the project runs."""
+    os.makedirs("conf")
+    with open("conf/settings.py", "w") as file:
+        file.write(f"handlers = compute()\n{written.replace('PATH', repr(queue.path))}\n")
+    assert key in maildefer("explain", "--sender=@a.example").out
+    assert "1 waiting" in maildefer("status").out
+
+
+def test_a_queue_without_handlers_is_not_one_that_a_pool_should_serve(
+    maildefer: Any, queue: Layout, key: str
+) -> None:
+    os.makedirs("conf")
+    with open("conf/settings.py", "w") as file:
+        file.write(f"queues = {{{queue.path!r}: []}}\n")
+    assert "waiting" not in maildefer("status").out
+
+
+def test_what_is_not_found_by_its_sender_is_said_to_be_unknown_for_so_long(
+    maildefer: Any, queue: Layout, key: str
+) -> None:
+    ended = maildefer("explain", "--sender=eve@a.example", "--queue", queue.path)
+    assert "in the last 7d: give another --since" in ended.err

@@ -10,7 +10,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.entries.patterns import address_pattern
-from maildefer.cli.entries.selection import Json, seconds_of
+from maildefer.cli.entries.selection import Json, keys_in, seconds_of
 from maildefer.cli.parameters import Commands
 from maildefer.cli.status_survey import project_queues
 from maildefer.control import history
@@ -22,10 +22,15 @@ app = Commands()
 _MOST_KEYS = 20
 
 
+def _keys(context: typer.Context, incomplete: str) -> list[str]:
+    return keys_in(context.params.get("queue") or project_queues(), incomplete)
+
+
 @app.command()
 def explain(
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="The entry's key, or how it begins.")
+        str | None,
+        typer.Argument(metavar="[KEY]", help="The entry's key, or how it begins.", autocompletion=_keys),
     ] = None,
     message_id: Annotated[
         str | None, typer.Option("--message-id", metavar="ID", help="The messages with this Message-ID.")
@@ -65,7 +70,7 @@ def explain(
     if not keys:
         kept = any(os.path.isdir(one.journal) for one in queues)
         raise MaildeferError(
-            "nothing is known of it"
+            f"nothing is known of it{'' if key else f' in the last {since}: give another --since'}"
             if kept
             else "no journal is kept: `maildefer audit --on QUEUE` begins one"
         )

@@ -69,7 +69,12 @@ def push(
     ] = None,
     priority: Annotated[
         str,
-        typer.Option("--priority", metavar="PRIORITY", help="high, normal or low: which are handled first."),
+        typer.Option(
+            "--priority",
+            metavar="PRIORITY",
+            help="high, normal or low: which are handled first.",
+            autocompletion=lambda: list(PRIORITIES),
+        ),
     ] = "normal",
     dsn: Annotated[
         str,

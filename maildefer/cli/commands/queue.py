@@ -47,7 +47,12 @@ _HELD: Final = "held"  # deferred until `unhold`
 
 In = Annotated[
     str | None,
-    typer.Option("--in", metavar="FOLDER", help="Only waiting, claimed, deferred, held, dead or kept ones."),
+    typer.Option(
+        "--in",
+        metavar="FOLDER",
+        help="Only waiting, claimed, deferred, held, dead or kept ones.",
+        autocompletion=lambda: ["waiting", "claimed", "deferred", "held", "dead", "kept"],
+    ),
 ]
 
 

@@ -30,7 +30,7 @@ def top(
     ] = False,
 ) -> None:
     """Show pools, queues and workers on the terminal, live."""
-    if not (os.isatty(0) and os.isatty(1)):
+    if not (os.isatty(0) and os.isatty(1)) or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
         raise MaildeferError("`maildefer top` needs a terminal: `maildefer status` prints the same once")
     from maildefer.cli.live.watch import Watch
     from maildefer.cli.top.app import TopApp  # rich

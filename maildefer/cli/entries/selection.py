@@ -32,12 +32,22 @@ _MOST_OFFERED: Final = 100  # to a shell that completes a key
 def _keys_of(context: typer.Context, incomplete: str) -> list[str]:
     """The keys that begin so, for the shell that completes them."""
     try:
-        layout = look_into_queue(context.params["queue"])
-        found = (one for folder in FOLDERS for one in entries.list_entries(layout, folder))
+        return keys_in([context.params["queue"]], incomplete)
+    except (KeyError, TypeError):  # no queue is named yet
+        return []
+
+
+def keys_in(queues: Iterable[str], incomplete: str) -> list[str]:
+    """Return keys in these queues that begin so, for the shell that completes them."""
+    try:
+        layouts = [look_into_queue(queue) for queue in queues]
+        found = (
+            one for layout in layouts for folder in FOLDERS for one in entries.list_entries(layout, folder)
+        )
         return list(
             islice((one.entry.unique_key for one in found if one.name.startswith(incomplete)), _MOST_OFFERED)
         )
-    except (MaildeferError, OSError, KeyError, TypeError):  # no queue is named yet, or it can't be read
+    except (MaildeferError, OSError):  # it can't be read
         return []
 
 

@@ -256,7 +256,7 @@ def _attempts(status: dict[str, Any]) -> Iterator[AttemptCounts]:
         counts = outcomes.values() if isinstance(outcomes, dict) else ()
         yield AttemptCounts(
             queue=paths.get(one.get("queue"), ""),
-            handler=str(one.get("handler") or ""),
+            handler=str(one.get("handler") or "-"),
             attempts=sum(int(number(count)) for count in counts),
             seconds=number(one.get("seconds")),
         )

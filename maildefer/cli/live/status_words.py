@@ -67,8 +67,8 @@ def worker_row(worker: dict[str, Any]) -> list[object]:
 
 def worker_state(worker: dict[str, Any]) -> object:
     state = worker.get("state")
-    if state in ("idle", "busy") and worker.get("gathered"):
-        return f"gathers {worker['gathered']}"
+    if state in ("idle", "busy") and (gathered := int(number(worker.get("gathered")))) > (state == "busy"):
+        return f"gathers {gathered}"  # any worker that reads or settles has one
     if blocked := number(worker.get("blocked_seconds")):
         return f"blocked for {output.duration(blocked)}"
     if state == "handling" and number(worker.get("in_handlers")) > 1:
