@@ -7,31 +7,15 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from maildefer.message.notices.config import Action
 
 
-class ReportMessage(Protocol):
-    """Pushes a report on a claimed message that is about to be settled: see `message.notices`."""
-
-    def __call__(
-        self,
-        claim: Any,
-        message: object,
-        action: Action,
-        words: str | None,
-        fault: object,
-        /,
-        *,
-        lifetime_seconds: float | None = None,
-    ) -> None:
-        """`fault` is what the handler has raised, or a server has said; it is tried for `lifetime_seconds` in all."""
-
-
-report: ReportMessage | None = None
-"""None where the settings have no `notices`."""
+report: Callable[[Any, object, Action, str | None, object, float | None], None] | None = None
+"""Called before a claimed message is settled, see `Notices.report`; None where the settings have no `notices`."""
 
 
 class Pushable(Protocol):

@@ -277,9 +277,12 @@ def _given(message: MailRequest, name: str) -> str:
 
 
 def compose_of(
-    message: object, sender: str | None, recipient: str | None, *, host: str
+    message: object, sender: str | None, recipient: str | None, *, host: str, dsn: str = ""
 ) -> Callable[[str], tuple[bytes, ...]]:
-    """Return what writes an entry of a message for its key: see `Queue.push`. Raises TypeError, AddressRefused."""
+    """Return what writes an entry of a message for its key: see `Queue.push`. Raises TypeError, AddressRefused.
+
+    `dsn`: what its sender asks of reports, where the message does not tell.
+    """
     if recipient is not None and not isinstance(recipient, str):
         raise TypeError(f"push(recipient={recipient!r}): give one address, and push once for each")
     if sender is not None and not isinstance(sender, str):
@@ -290,11 +293,11 @@ def compose_of(
         data, known = bytes_of(message), envelope_of(message)
     to = recipient if recipient is not None else known.recipient
     by = sender if sender is not None else known.sender
-    dsn = passing_on(message, by)
+    asks = dsn or passing_on(message, by)
     if not to and sender is None and recipient is None:
         return lambda stem: (data,)
     if not to and recipient is None:
         raise AddressRefused(
             to, f"push(sender={sender!r}) needs a recipient beside it: give recipient=…, too"
         )
-    return lambda stem: (block(stem, by, to, host=host, when=time.time(), via="push", dsn=dsn), data)
+    return lambda stem: (block(stem, by, to, host=host, when=time.time(), via="push", dsn=asks), data)

@@ -108,26 +108,26 @@ class Delivery:
 
     def _must_have_time_left(self) -> None:
         """Raise DeliveryFailed for what has waited for its lifetime for a destination that is down still."""
-        pushed = pushed_at(self._message.copied_as or self._message.key or "")
-        if pushed is None or time.time() - pushed < self._policy.lifetime_seconds - _CLOCKS_DIFFER_SECONDS:
+        queue, may_be_old = self._message.queue, self._policy.lifetime_seconds - _CLOCKS_DIFFER_SECONDS
+        if queue is None or self._age(roughly=True) < may_be_old or not self._is_old():
             return
-        if self._message.queue is not None and self._is_old():
-            layout = queue_paths.home_queue(self._message.queue)
-            known = Closures(layout, now=clock_of(layout).now).record(self._destination)
-            if known is not None and known.closure.failures >= LAST_FAILURES:
-                raise DeliveryFailed(self._recipient, (_DOWN, known.words.encode()), "", self._age())
+        layout = queue_paths.home_queue(queue)
+        known = Closures(layout, now=clock_of(layout).now).record(self._destination)
+        if known is not None and known.closure.failures >= LAST_FAILURES:
+            raise DeliveryFailed(self._recipient, (_DOWN, known.words.encode()), "", self._age())
 
     def _is_old(self) -> bool:
         """Whether it is too old to be tried again, as it would be found a moment later, when it is settled."""
         return self._age() >= self._policy.lifetime_seconds - _EARLY_SECONDS
 
-    def _age(self) -> float:
-        """Its age in seconds, by the time of its queue's mount."""
+    def _age(self, *, roughly: bool = False) -> float:
+        """Its age in seconds, by the time of its queue's mount; `roughly`, by this host's, which costs no look."""
         message = self._message
         pushed = pushed_at(message.copied_as or message.key or "")
         if pushed is None:
             return 0.0
-        now = time.time() if message.queue is None else clock_of(queue_paths.queue_at(message.queue)).now()
+        is_here = roughly or message.queue is None
+        now = time.time() if is_here else clock_of(queue_paths.queue_at(message.queue)).now()
         return max(0.0, now - pushed)
 
 

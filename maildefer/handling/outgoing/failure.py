@@ -6,10 +6,10 @@ import re
 from typing import Final
 
 from maildefer.handling.outcomes import Reject
+from maildefer.message.notices.config import EXPIRED
 from maildefer.message.outgoing.refusals import ServerReply, is_final, text_of
 
 _STATUS: Final = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})\b")
-EXPIRED: Final = "4.4.7"  # RFC 3463: delivery time expired
 
 
 class DeliveryFailed(Reject):

@@ -104,11 +104,11 @@ def _send_notices(settings: ModuleType, config: object) -> None:
     except ConfigurationError as fault:
         raise ConfigurationError(f"{place(settings, 'notices')}: {fault}") from None
 
-    def report(*facts: Any, **more: Any) -> None:
+    def report(*facts: Any) -> None:
         from maildefer.message.notices.notices import Notices  # with the first message that may be reported
 
         undeliverable.report = Notices(said, queue_at, known.first_queue).report
-        undeliverable.report(*facts, **more)
+        undeliverable.report(*facts)
 
     undeliverable.report = report
 

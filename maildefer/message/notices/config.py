@@ -12,6 +12,7 @@ from maildefer.errors import ConfigurationError
 
 Action = Literal["failed", "delayed", "relayed", "delivered"]  # RFC 3464, section 2.3.3
 
+EXPIRED: Final = "4.4.7"  # RFC 3463: delivery time expired
 MOST_AN_HOUR: Final = 5000  # the most that a rate can have
 
 

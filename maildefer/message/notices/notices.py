@@ -37,7 +37,7 @@ from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.rates import RateOf, RateSlots
 from maildefer.message.automatic import TAKES_REPORTS, is_report
 from maildefer.message.envelope import Envelope, block, split
-from maildefer.message.notices.config import Action, NoticeSettings
+from maildefer.message.notices.config import EXPIRED, Action, NoticeSettings
 from maildefer.message.request import MailRequest, received
 
 VIA: Final = "notice"  # in the Received line of a report's entry
@@ -55,7 +55,6 @@ _PROTOCOL: Final = re.compile(
 _LOGGED_IN: Final = re.compile(rb"(?:UTF8|E)?(?:SMTP|LMTP)S?A").fullmatch  # RFC 3848
 _REPLY: Final = re.compile(r"(?:^|: )([45]\d\d)[ -]")
 _STATUS: Final = re.compile(r"\b([45])\.\d{1,3}\.\d{1,3}\b")
-EXPIRED: Final = "4.4.7"  # RFC 3463: delivery time expired
 
 
 class RateReached(MaildeferError):
@@ -85,13 +84,13 @@ class Notices:
         action: Action,
         words: str | None,
         fault: object,
-        *,
         lifetime_seconds: float | None = None,
     ) -> None:
-        """Report what becomes of a claimed message, if anybody is to be told; the log says so. See `ReportMessage`.
+        """Report what becomes of a claimed message, if anybody is to be told; the log says so.
 
-        `claim` is a worker's or a receiver's. Without words that are meant for the sender, it learns only that there
-        was a failure. Raises StorageFault's kinds that are temporary: then nothing was pushed, or it will be found so.
+        `fault` is what the handler has raised, or a server has said. Without words that are meant for the sender, it
+        learns only that there was a failure. Raises StorageFault's kinds that are temporary: then nothing was pushed,
+        or it will be found so.
         """
         if not isinstance(message, MailRequest) or not message.queue:
             return

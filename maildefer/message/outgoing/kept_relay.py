@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from maildefer.message.outgoing.relay import Relay, own_name
+from maildefer.message.outgoing.relay import Relay
 
 if TYPE_CHECKING:
     import smtplib
@@ -39,9 +39,7 @@ class KeptRelay(Relay):
     def relay_hosts(self, To: str) -> list[str]:
         """As a `Relay`, but what the DNS has said is kept for as long as it says."""
         hosts = super().relay_hosts(To)
-        if (
-            "dns.resolver" in sys.modules
-        ):  # an extra, and loaded at the first look-up, perhaps by another thread now
+        if "dns.resolver" in sys.modules:  # an extra; another thread may be loading it
             dns: Any = importlib.import_module("dns.resolver")
             if (resolver := dns.get_default_resolver()).cache is None:
                 resolver.cache = dns.LRUCache()
@@ -58,12 +56,7 @@ class KeptRelay(Relay):
         else:
             connection.close()
 
-    def _connect(self, hostname: str) -> smtplib.SMTP:
+    def _kinds(self) -> tuple[type[smtplib.SMTP], type[smtplib.SMTP], type[smtplib.SMTP]]:
         from maildefer.message.outgoing import connection  # as above
 
-        options: dict[str, Any] = {"local_hostname": own_name(), "timeout": self.timeout_seconds}
-        if self.lmtp:
-            return connection.LmtpConnection(hostname, self.port, **options)
-        if self.ssl:
-            return connection.SmtpsConnection(hostname, self.port, context=self._context(), **options)
-        return connection.SmtpConnection(hostname, self.port, **options)
+        return connection.SmtpConnection, connection.SmtpsConnection, connection.LmtpConnection

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Final
 
 import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer.host.identity import this_host
 from maildefer.maildir.outbox import current
-from maildefer.maildir.push import Compose, Pusher
-from maildefer.message.envelope import block
+from maildefer.maildir.push import Pusher
 from maildefer.message.outgoing.wire_message import WireMessage
+from maildefer.message.request import compose_of
 
 _HOST: Final = os.uname().nodename
 
@@ -22,16 +21,6 @@ def put(queue: str, wire: WireMessage, *, now: bool) -> None:
     Raises what a push raises, and then has pushed none of them.
     """
     pusher = Pusher(current.open_named(queue), host=this_host().label)
-    entries = [_entry(wire, each) for each in dict.fromkeys(wire.recipients)]
+    sender, data, dsn = wire.sender, wire.data, wire.dsn
+    entries = [compose_of(data, sender, to, host=_HOST, dsn=dsn) for to in dict.fromkeys(wire.recipients)]
     current.push_together(pusher, entries, now=now)
-
-
-def _entry(wire: WireMessage, recipient: str) -> Compose:
-    """Return what composes the entry for one recipient."""
-
-    def compose(stem: str) -> tuple[bytes, bytes]:
-        sender, dsn = wire.sender, wire.dsn
-        top = block(stem, sender, recipient, host=_HOST, when=time.time(), via="push", dsn=dsn)
-        return top, wire.data
-
-    return compose

@@ -177,19 +177,19 @@ class Relay:
             connection.close()  # the server has closed the connection; all replies have come
 
     def _connect(self, hostname: str) -> smtplib.SMTP:
-        import smtplib  # as above
-
-        relay: smtplib.SMTP
-        timeout, us = self.timeout_seconds, own_name()
-        if self.lmtp:
-            relay = smtplib.LMTP(hostname, self.port, local_hostname=us, timeout=timeout)
-        elif self.ssl:
-            context = self._context()
-            relay = smtplib.SMTP_SSL(hostname, self.port, local_hostname=us, timeout=timeout, context=context)
-        else:
-            relay = smtplib.SMTP(hostname, self.port, local_hostname=us, timeout=timeout)
+        plain, within_tls, local = self._kinds()
+        options: dict[str, Any] = {"local_hostname": own_name(), "timeout": self.timeout_seconds}
+        if self.ssl:
+            options["context"] = self._context()
+        relay = (local if self.lmtp else within_tls if self.ssl else plain)(hostname, self.port, **options)
         relay.set_debuglevel(self.debug)
         return relay
+
+    def _kinds(self) -> tuple[type[smtplib.SMTP], type[smtplib.SMTP], type[smtplib.SMTP]]:
+        """The classes of connections by SMTP, within TLS, and by LMTP."""
+        import smtplib  # as above
+
+        return smtplib.SMTP, smtplib.SMTP_SSL, smtplib.LMTP
 
     def _encrypt(self, relay: smtplib.SMTP, hostname: str) -> smtplib.SMTP:
         """Encrypt the connection; a server whose encryption fails gets another one, in the clear if that is enough."""

@@ -141,7 +141,7 @@ class Settler:
         """Bury the entry, after a report to its sender, who is `told` the reason if it is meant for others."""
         facts = {"handler": handler, "error": error, "traceback": detail}
         if undeliverable.report is not None:
-            self.persist(partial(undeliverable.report, claim, message, "failed", told, fault))
+            self.persist(partial(undeliverable.report, claim, message, "failed", told, fault, None))
         if self.keep(message, reason, facts):
             self.persist(claim.ack)
             return
@@ -157,7 +157,7 @@ class Settler:
             return
         action: Action = "delivered" if came.relayed is None else "relayed"
         with suppress(StorageFault):
-            self.persist(partial(undeliverable.report, claim, message, action, None, came.relayed))
+            self.persist(partial(undeliverable.report, claim, message, action, None, came.relayed, None))
 
     def _report_delay(
         self, claim: Claim, message: object, words: str | None, lifetime_seconds: float | None
@@ -166,9 +166,7 @@ class Settler:
         came = getattr(message, "came_with", None)
         if undeliverable.report is not None and came is not None and "DELAY" in came.dsn:
             with suppress(StorageFault):  # the next attempt does it
-                undeliverable.report(
-                    claim, message, "delayed", words, None, lifetime_seconds=lifetime_seconds
-                )
+                undeliverable.report(claim, message, "delayed", words, None, lifetime_seconds)
 
     def _hand_off(
         self,
