@@ -267,6 +267,7 @@ def _speak(argument):
 
 
 def _scribble(argument):
+    import sys
     from maildefer.pool.scoreboard import SlotWord
     frame = sys._getframe()
     while not hasattr(frame.f_locals.get("self"), "_shared"):
