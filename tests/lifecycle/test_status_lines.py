@@ -106,6 +106,8 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     refused = of_process(told(pool, code=4))
     assert refused["status"]["reload"]["refused"] == refused["status"]["reload_refused"] is not None
 
+    [unknown] = map(json.loads, maildefer(pool, "status", "run/none", "--json").stdout.splitlines()[1:])
+    seen |= set(named(unknown, {"$ref": "unknown"}, ""))
     every = {f"{name}.{one}" for name, rule in DEFINITIONS.items() for one in rule["properties"]}
     only_in_faults = {f"fault.{one}" for one in DEFINITIONS["fault"]["properties"]} | {
         "front_end_group.error"

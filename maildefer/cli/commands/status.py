@@ -66,6 +66,8 @@ def status(
         if isinstance(counts, str):
             counts = unknown_words(queue, counts)
             output.complain(f"{queue}: {counts}")
+            if json:
+                output.record({"kind": "unknown", "queue": queue, "problem": counts})
             trouble.append(f"{os.path.relpath(queue)}: {counts}")
             continue
         runs = runs or (pid is None and not all(lease.silent for lease in counts.serving))
