@@ -29,9 +29,9 @@ _EVIL = "\x1b[2J\u202e<b>"
 
 def measure(quick: bool) -> list[Figure]:
     """Processor time of the workers for a message, beside a full queue: a million waiting, 100,000 dead letters."""
-    entries, rounds, waiting, dead = (4_000, 3, 20_000, 5_000) if quick else (100_000, 5, 1_000_000, 100_000)
-    with filesystem.tmpfs() as base, filesystem.fresh_directory(base) as directory:
-        full = _fill_up(f"{directory}/full", waiting, dead)
+    entries, rounds, waiting, dead = (4_000, 3, 20_000, 5_000) if quick else (60_000, 9, 1_000_000, 100_000)
+    with filesystem.ext4() as base, filesystem.tmpfs() as memory:
+        full = _fill_up(f"{memory}/full", waiting, dead)
         contenders = {
             name: partial(_microseconds, base, full, entries, name == WATCHED) for name in (ALONE, WATCHED)
         }
@@ -69,6 +69,7 @@ def _microseconds(base: str, full: str, entries: int, is_watched: bool) -> float
         with Pool(None, workers=WORKERS, application="watched") as pool:
             pool.pause()
             fill(queue, entries)
+            filesystem.settle_disk(base)
             with (
                 _watchers(pool, queue, full, len(os.listdir(f"{full}/new")) / 1e5)
                 if is_watched
