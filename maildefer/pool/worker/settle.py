@@ -9,11 +9,21 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, assert_never
 
 from maildefer import events
 from maildefer.backoff import backoff_seconds
-from maildefer.errors import ClaimLost, ConfigurationError, QueueError, QueueMissing, StorageFault
+from maildefer.errors import (
+    ClaimLost,
+    ConfigurationError,
+    NoSpace,
+    PermissionRefused,
+    QueueError,
+    QueueMissing,
+    QuotaExceeded,
+    ReadOnly,
+    StorageFault,
+)
 from maildefer.handling import undeliverable
 from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project.queue_paths import queue_at
@@ -29,6 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+_REFUSALS: Final = (PermissionRefused, ReadOnly, NoSpace, QuotaExceeded)  # after which nothing is in doubt
+_REFUSED_TRIES, _REFUSED_SECONDS = 6, 30.0
 
 
 class Burial(Protocol):
@@ -56,6 +68,7 @@ class Settler:
     keep: KeepMessage = lambda message, reason, facts: False
     open_queue: Callable[[str], Layout] = queue_at  # makes a queue of the settings where there is none yet
     _opened: dict[str, Layout] = field(default_factory=dict)
+    _refusing: dict[str, float] = field(default_factory=dict)  # other queues, by path: until when
 
     def settle(
         self,
@@ -185,23 +198,32 @@ class Settler:
             return "buried"
         try:
             other = self._layout(outcome.queue or "")
+            move, is_given_up = partial(self._move, claim, other, outputs), partial(self._is_refusing, other)
             try:
-                self.persist(lambda: self._move(claim, other, outputs))
+                self.persist(move, is_given_up)
             except QueueMissing:  # removed since it was opened
                 self.persist(lambda: self.open_queue(other.path))
-                self.persist(lambda: self._move(claim, other, outputs))
-        except (ClaimLost, StorageFault):
+                self.persist(move, is_given_up)
+        except ClaimLost:
             raise
-        except (
-            QueueError,
-            ConfigurationError,
-        ) as fault:  # a place that can be no queue, until somebody mends it
+        except (QueueError, ConfigurationError) as fault:
+            if isinstance(fault, StorageFault) and (self.is_ending() or not isinstance(fault, _REFUSALS)):
+                raise
             _discard(outputs)
-            later = Deferred(
-                f"can't be handed on to {target}: {fault}", error=f"{type(fault).__name__}: {fault}"
-            )
+            # A place that can be no queue is a failure; one that takes nothing is none of the message's.
+            error = None if isinstance(fault, StorageFault) else f"{type(fault).__name__}: {fault}"
+            later = Deferred(f"can't be handed on to {target}: {fault}", error=error)
             return self._defer(claim, later, handler, message, buried)
         return "handed_off"
+
+    def _is_refusing(self, other: Layout, fault: StorageFault, faults: int) -> bool:
+        """Whether a queue has refused for so long, or another message a moment ago, that workers do not wait for it."""
+        if not isinstance(fault, _REFUSALS):
+            return False
+        now = time.monotonic()
+        if faults + 1 >= _REFUSED_TRIES:
+            self._refusing[other.path] = now + _REFUSED_SECONDS
+        return now < self._refusing.get(other.path, 0.0)
 
     def _move(self, claim: Claim, other: Layout, outputs: Outputs | None) -> None:
         committed = ""
@@ -221,14 +243,19 @@ class Settler:
             layout = self._opened[queue] = self.persist(lambda: self.open_queue(queue))
         return layout
 
-    def persist(self, settle: Callable[[], T]) -> T:
-        """Try a settle until the filesystem does it; meanwhile the claim is held, and no other worker has the entry."""
+    def persist(
+        self, settle: Callable[[], T], is_given_up: Callable[[StorageFault, int], bool] = lambda *_: False
+    ) -> T:
+        """Try a settle until the filesystem does it; meanwhile the claim is held, and no other worker has the entry.
+
+        `is_given_up` is asked after each fault, with the number of those before it.
+        """
         faults = 0
         while True:
             try:
                 return settle()
             except StorageFault as fault:
-                if not fault.temporary or self.is_ending():
+                if not fault.temporary or self.is_ending() or is_given_up(fault, faults):
                     raise
                 if not faults:
                     events.emit("settle.delayed", error=str(fault))

@@ -453,7 +453,7 @@ def test_a_report_of_success_that_cannot_be_pushed_keeps_nothing(
         raise NoSpace("q", OSError(errno.ENOSPC, "full"))
 
     monkeypatch.setattr(undeliverable, "report", full)
-    monkeypatch.setattr(Settler, "persist", lambda self, settle: settle())  # as while the pool ends
+    monkeypatch.setattr(Settler, "persist", lambda self, settle, *_: settle())  # as while the pool ends
     site.push(dsn="NOTIFY=SUCCESS,DELAY")
     assert site.settle(ACKED, handle=relayed) == "acked"
     site.push(dsn="NOTIFY=SUCCESS,DELAY")

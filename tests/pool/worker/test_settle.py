@@ -20,13 +20,14 @@ from maildefer.handling.outcomes import Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project import settings as settings_module
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir import reasons
-from maildefer.maildir.claims import Claimer
+from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import MAX_HANDOFFS, EntryName
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker import settle
 from maildefer.pool.worker.settle import Settler
+from maildefer.storage_faults import storage_fault
 
 HOST = "host-0a1b2c"
 MONDAY = 2**34
@@ -203,7 +204,7 @@ def mount_fault() -> StorageFault:
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pauses: list[float] = []
-    monkeypatch.setattr(settle, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(settle, "time", SimpleNamespace(sleep=pauses.append, monotonic=lambda: 0.0))
     return pauses
 
 
@@ -241,3 +242,44 @@ def test_a_handlers_own_policy_decides_its_failures(desk: Desk) -> None:
     own = replace(FAILED, retry=RetryTerms(max_attempts=2))
     assert [desk.settles(own), desk.settles(own)] == ["deferred", "buried"]
     assert desk.reason() == "given up after 2 attempts: boom"
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[OSError]:
+    """What the other queue says to each handoff, in turn; once there is nothing, it takes them."""
+    faults: list[OSError] = []
+    really = Claim.handoff
+
+    def handoff(self: Claim, other: Layout, *, outputs: str = "") -> None:
+        if faults:
+            raise storage_fault(other.new, faults.pop(0))
+        really(self, other, outputs=outputs)
+
+    monkeypatch.setattr(Claim, "handoff", handoff)
+    return faults
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+def test_a_queue_that_takes_nothing_holds_up_no_worker(
+    desk: Desk, slept: list[float], refused: list[OSError], number: int
+) -> None:
+    """The message waits by the backoff, without a failure; the next one for that queue does not wait at all."""
+    refused += [OSError(number, "no")] * 7
+    assert desk.settles(ONWARD) == "deferred"
+    assert 1 < sum(slept) < 10
+    assert desk.settles(ONWARD) == "deferred"
+    assert (refused, sum(slept) < 10) == ([], True)
+    assert (desk.entry.attempts, desk.entry.failures) == (2, 0)
+    assert desk.settles(ONWARD) == "handed_off"
+
+
+def test_a_queue_that_refuses_for_a_moment_gets_the_message_all_the_same(
+    desk: Desk, slept: list[float], refused: list[OSError]
+) -> None:
+    refused += [OSError(errno.ENOSPC, "no")] * 3
+    assert desk.settles(ONWARD) == "handed_off"
+
+
+def test_a_handoff_in_doubt_is_not_given_up(desk: Desk, slept: list[float], refused: list[OSError]) -> None:
+    refused += [OSError(errno.EIO, "no")] * 50
+    assert desk.settles(ONWARD) == "handed_off"
