@@ -100,3 +100,12 @@ def test_a_conversation_reaches_the_handlers_of_each_queue_that_the_settings_lis
         "Talk('ann@example.org', 'hello').say('words@example.org', 'some')"
     )
     assert run(sys.executable, "-c", code, cwd=tmp_path) == "heard\n"
+
+
+def test_the_receiver_of_its_second_queue_gives_handlers_a_relay(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    code = (
+        "from maildefer import utils; utils.import_settings(boot_also=False); import conf.queue\n"
+        "print(utils.settings.relay.queue)"
+    )
+    assert run(sys.executable, "-c", code, cwd=tmp_path) == "run/outgoing\n"
