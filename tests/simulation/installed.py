@@ -186,7 +186,7 @@ def installed() -> Iterator[None]:
             put(module, "time", clock)
         for module in (queue_view, status_record, scout):
             put(module, "boottime", clock.boottime)
-        for module in (keeper, batch_group, batch_leader, batch_worker):
+        for module in (keeper, batch_group, batch_leader, batch_worker, settle):
             put(module, "boottime", clock.boottime)
         put(keeper, "os", SimpleNamespace(getppid=_parent, _exit=_exit, kill=_kill))
         put(keeper, "descendants", SimpleNamespace(is_or_is_below=lambda parent, pid: True))

@@ -31,6 +31,7 @@ from maildefer.handling.retry import RetryPolicy, given_up
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import HANDED_ON, MAX_HANDOFFS, pushed_at
+from maildefer.maildir.system import boottime
 from maildefer.pool.worker import cross_device
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class Settler:
         """Whether a queue has refused for so long, or another message a moment ago, that workers do not wait for it."""
         if not isinstance(fault, _REFUSALS):
             return False
-        now = time.monotonic()
+        now = boottime()
         if faults + 1 >= _REFUSED_TRIES:
             self._refusing[other.path] = now + _REFUSED_SECONDS
         return now < self._refusing.get(other.path, 0.0)

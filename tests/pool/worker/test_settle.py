@@ -204,7 +204,7 @@ def mount_fault() -> StorageFault:
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pauses: list[float] = []
-    monkeypatch.setattr(settle, "time", SimpleNamespace(sleep=pauses.append, monotonic=lambda: 0.0))
+    monkeypatch.setattr(settle, "time", SimpleNamespace(sleep=pauses.append))
     return pauses
 
 
