@@ -202,7 +202,9 @@ def test_whatever_dies_while_a_worker_is_forked_there_is_another_and_none_that_n
     assert pool.stop() == 0
 
 
-SHORT_LIMIT = "from maildefer.pool.supervisor import templates\ntemplates.LIMIT_SECONDS = 1\n"
+SHORT_LIMIT = (
+    "from maildefer.pool.supervisor import templates\ntemplates.LIMIT_SECONDS = templates._FORK_SECONDS = 1\n"
+)
 
 
 def test_a_template_that_hangs_at_a_reload_is_ended_and_leaves_the_old_one(
@@ -221,6 +223,30 @@ def test_a_template_that_hangs_at_a_reload_is_ended_and_leaves_the_old_one(
     handles(project)
     assert old[1] in pool.worker_pids()
     assert pool.status()["generation"] == 1
+    assert pool.stop() == 0
+
+
+def test_a_template_that_hangs_at_a_fork_is_ended_with_what_hangs(
+    project: Project, start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("short")
+    (folder / "sitecustomize.py").write_text(SHORT_LIMIT)
+    begin_with(
+        project,
+        "import os, sys, time\n"
+        'if "maildefer.pool.worker.worker" in sys.modules:\n'
+        "    os.register_at_fork(after_in_child=lambda: time.sleep(600 if os.path.exists('hang') else 0))",
+    )
+    pool = start(workers=2, environ={"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"})
+    (project.path / "hang").touch()
+    killed, other = pool.worker_pids()
+    os.kill(killed, signal.SIGKILL)
+    assert "no worker was forked" in pool.await_event("application.broken")["error"]
+    (project.path / "hang").unlink()
+    pool.await_event("worker.started", 3)
+    assert other in pool.worker_pids()
+    eventually(lambda: not adopted(pool), "what hung is gone")
+    handles(project)
     assert pool.stop() == 0
 
 

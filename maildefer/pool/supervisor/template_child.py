@@ -36,6 +36,7 @@ class TemplateChild:
     socket: socket.socket
     output: int
     began: float
+    heard: float  # when it has said something, or got an order while it had none
     is_ready: bool = False
     is_unfit: bool = False
     retired: bool = False  # was killed by us for no fault of its own
@@ -78,7 +79,9 @@ def fork_template(
         raise
     finally:
         theirs.close()
-    return TemplateChild(pid=pid, application=application, socket=ours, output=output, began=boottime())
+    return TemplateChild(
+        pid=pid, application=application, socket=ours, output=output, began=(now := boottime()), heard=now
+    )
 
 
 def _run(

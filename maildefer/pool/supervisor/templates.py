@@ -36,6 +36,7 @@ from maildefer.pool.template.messages import (
 
 _PAUSE_SECONDS = 2.0  # after a fork that failed
 _STEADY_SECONDS = 60.0
+_FORK_SECONDS = 30.0  # for each fork
 _NO_FORK = "the system refused to fork another process"
 
 
@@ -101,6 +102,8 @@ class Templates:
         if not template_messages.order(template.socket, ask, child.output):
             self._spawner.forget_worker(child)
             return False
+        if not template.forking:
+            template.heard = boottime()
         template.forking[child.slot] = child
         return True
 
@@ -112,6 +115,8 @@ class Templates:
                 child.end()
             if not child.is_ready and boottime() - child.began > LIMIT_SECONDS:
                 child.end(f"the application was not loaded for the workers within {LIMIT_SECONDS:g} s")
+            if child.forking and boottime() - child.heard > _FORK_SECONDS:  # what it calls at a fork may hang
+                child.end(f"no worker was forked within {_FORK_SECONDS:g} s")
         if not self.forking:
             self._strangers.clear()
 
@@ -166,7 +171,7 @@ class Templates:
         how = child.fault or f"the process that loads the application for the workers died: {how_died(code)}"
         if not child.retired:
             events.emit("child.died", kind="template", pid=child.pid, how=how_died(code))
-            if not child.is_ready and not child.has_told:
+            if not child.has_told and (child.fault or not child.is_ready):
                 events.emit("application.broken", error=how, pid=child.pid)
         if child is self._next:
             self._next, self._outcome = None, how
@@ -176,13 +181,14 @@ class Templates:
         if child.retired:
             return None
         self._workers.throttle.note_death(int(boottime() - child.began > _STEADY_SECONDS), boottime())
-        return None if child.is_ready else code or 1
+        return None if child.is_ready and not child.fault else code or 1
 
     def _receive_from(self, child: TemplateChild) -> None:
         received: Iterator[FromTemplate | InvalidMessage] = messages.receive(
             child.socket, template_messages.from_template
         )
         for message in received:
+            child.heard = boottime()
             match message:
                 case TemplateReady():
                     self._note_ready(child)

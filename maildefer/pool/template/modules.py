@@ -28,7 +28,7 @@ _HANDLERS_IMPORT: Final = (
 _ASYNC_HANDLERS_NEED: Final = ("maildefer.pool.worker.in_flight.async_worker",)  # and asyncio
 _LIMITS_NEED: Final = ("maildefer.pool.worker.limits.gate", "maildefer.pool.worker.limits.worker_limits")
 _DELIVERY: Final = "maildefer.handlers.outgoing"
-_DELIVERY_NEEDS: Final = ("concurrent.futures.thread", "maildefer.handling.outgoing.destinations")
+_DELIVERY_NEEDS: Final = ("concurrent.futures.thread", "maildefer.handling.outgoing.delivery")
 
 
 def load(report: ProbeReport) -> None:
