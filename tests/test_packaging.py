@@ -229,6 +229,7 @@ def test_the_installed_wheel_takes_and_handles_mail(version: str, built: Path, t
     run(maildefer, "supervise", "--workers", "2", "--drain", cwd=project)
     assert (project / "run/ann").read_text() == "It works.\n"
     assert run(maildefer, "queue", "list", "run/queue", cwd=project) == ""
+    assert "maildefer status --json" in run(maildefer, "status", "--json-schema", cwd=project)
 
 
 def _write_project(folder: Path) -> None:
