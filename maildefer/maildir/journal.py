@@ -248,6 +248,18 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
     return _journals.setdefault(layout.path, journal)
 
 
+def look_again(layout: Layout, *, anew: bool = False) -> None:
+    """Have a process that outlives reloads look for a journal again, where it has found none before.
+
+    With `anew`, also where it has found one, which may have been ended since, or ended and begun again.
+    """
+    journal = _journals.get(layout.path)
+    if journal is not None and anew:
+        journal.close()
+    if journal is None or (anew and not os.path.isdir(layout.journal)):
+        _journals.pop(layout.path, None)
+
+
 def begin_journal(layout: Layout) -> bool:
     """Have a journal kept by all processes that begin after this; False if one is kept already."""
     made = make_in(layout.path, recording.JOURNAL, SYSTEM)

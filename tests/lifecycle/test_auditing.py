@@ -11,6 +11,7 @@ import pytest
 
 from maildefer.control import journal_reader
 from maildefer.control.audit import audit
+from maildefer.control.history import history_of
 from maildefer.maildir import journal
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
@@ -78,6 +79,40 @@ def test_workers_of_a_reload_keep_a_journal_that_was_begun_meanwhile(tmp_path: P
         eventually(project.is_empty, "it is handled")
         report = audit([project.queue.path])
         assert (report.accepted, report.ended) == (1, 1)
+        assert pool.stop() == 0
+    finally:
+        if pool.process is not None and pool.process.poll() is None:
+            pool.kill_tree()
+        journal.close_journals()
+
+
+def test_after_a_reload_the_keeper_records_each_death_and_the_burial_too(tmp_path: Path) -> None:
+    project = Project(tmp_path, APPLICATION)
+    pool = Pool(project, workers=1, settings={"max_crashes": 2}).start().await_ready()
+    try:
+        project.push("exit3")
+        eventually(lambda: project.names("dead_new"), "its keeper has buried one before there is a journal")
+        for layout in project.layouts.values():
+            journal.begin_journal(layout)
+        eventually(lambda: len(pool.worker_pids()) == 1, "there is a worker in the dead one's place")
+        [old] = pool.worker_pids()
+        pool.signal(signal.SIGHUP)
+        eventually(lambda: pool.worker_pids() and old not in pool.worker_pids(), "there is another worker")
+        pool.await_ready()
+        project.renew()
+        [key] = project.push("exit3")
+        eventually(lambda: len(project.names("dead_new")) == 2, "it is buried")
+        told = history_of([project.queue], key)
+        assert [one.event for one in told] == [
+            "accepted",
+            "tried: died",
+            "taken back from a worker that died",
+            "tried: died",
+            "buried",
+            "now dead",
+        ]
+        assert "by exiting with 3" in told[1].facts["how"]
+        assert told[3].facts["reason"] == told[5].facts["reason"]
         assert pool.stop() == 0
     finally:
         if pool.process is not None and pool.process.poll() is None:

@@ -208,6 +208,7 @@ class Reclaimer:
         if (journal := journal_of(self._layout, system)) is not None:
             if charged:
                 facts = {"outcome": "died", "worker": name.partition(":1,")[2], "reason": reason}
+                facts |= {} if death is None else {"how": death}
                 journal.record_note(back.key, facts)
             journal.record_move(back.key, f"{folder}/{goes_to}")
         try:

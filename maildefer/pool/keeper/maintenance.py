@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from maildefer import events
 from maildefer.backoff import Backoff
 from maildefer.host.identity import is_alive
+from maildefer.maildir import journal
 from maildefer.maildir.layout import mend
 from maildefer.maildir.names import Owner
 from maildefer.maildir.system import SYSTEM, System
@@ -66,6 +67,7 @@ class Maintenance:
         self._from_workers: SimpleQueue[EntryDeferred | SlotReleased] = SimpleQueue()
         self._namesakes: set[str] = set()  # logged already
         self._wake = threading.Event()
+        self._is_reloaded = False
         moves = self._failed_moves = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
         self._dead_slots = DeadSlots(context, index, self._name, on_reclaimed, moves["take back"])
         self._promoter = Promoter(self._layout, refusals=moves["promote"], system=system)
@@ -96,6 +98,7 @@ class Maintenance:
     def note_reload(self, progress: ReloadProgress) -> None:
         """Note how the last reload went, for the status file. Called by any thread."""
         self._mount_files.reload = progress
+        self._is_reloaded = True
 
     def wake(self) -> None:
         self._wake.set()
@@ -112,6 +115,9 @@ class Maintenance:
         self._mount_files.discard_status()
 
     def _round(self) -> None:
+        if self._is_reloaded:
+            self._is_reloaded = False
+            journal.look_again(self._layout, anew=True)
         if self._observer.format is not self._heartbeat.format:  # joined anew
             self._observer = self._make_observer()
             self._reclaimer = self._make_reclaimer()
@@ -161,7 +167,7 @@ class Maintenance:
                 refusals=files.refusals,
             ),
             Chore("pause", "pause.failed", self._apply_pause_mark, every=beat),
-            Chore("status", "status.failed", files.write_status, every=beat),
+            Chore("status", "status.failed", self._write_status, every=beat),
             sweep,
             Chore("folders", "folders.failed", self._mend, every=lambda: _FOLDERS_EVERY_SECONDS),
         ]
@@ -195,6 +201,10 @@ class Maintenance:
 
     def _apply_pause_mark(self) -> None:
         apply_mark(self._context, self._index, self._system)
+
+    def _write_status(self) -> None:
+        journal.look_again(self._layout)  # before others read that all workers keep one
+        self._mount_files.write_status()
 
     def _sweep(self) -> None:
         self._sweeper.do_pass(self._heartbeat.mount_time.now())
