@@ -91,6 +91,7 @@ def replay(
 def _show(layout: Layout, wanted: EntrySelection, json: bool) -> None:
     """Print what the handlers of each message would do."""
     from maildefer.cli.entries.dry_run import DryRunner  # loads the project's handlers
+    from maildefer.handling.outcomes import HandedOff
 
     runner = DryRunner(layout)
     for found in list(select_entries(layout, ("kept",), wanted)):
@@ -101,6 +102,8 @@ def _show(layout: Layout, wanted: EntrySelection, json: bool) -> None:
             output.record({"queue_id": found.key, **facts, "effects": ran.effects})
             continue
         output.line(output.clean(found.key))
+        if isinstance(ran.outcome, HandedOff):
+            reason = f"to {ran.outcome.module}.{ran.outcome.function}"
         told = f"{outcome}: {reason}" if reason else outcome
         output.line(output.clean(f"  {ran.handlers or 'no handler'}: {told}"))
         for effect in ran.effects:
