@@ -19,7 +19,7 @@ from maildefer.backoff import Backoff
 from maildefer.control.journal_gaps import silent_writers
 from maildefer.control.key_ledger import HostBoot, KeyLedger, OpenKey
 from maildefer.errors import JournalMissing, MaildeferError
-from maildefer.maildir.journal_file import boot_name, host_name
+from maildefer.maildir.journal_file import boot_name, former_host_name, host_name
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import FOLDERS, Folder
@@ -259,6 +259,6 @@ def _ended_boots(boots: Iterable[HostBoot]) -> list[tuple[HostBoot, str]]:
     ended = []
     for host, known in of_host.items():
         ended += [(one, "") for one, other in pairwise(known) if other.first > one.last]
-        if host == host_name() and known[-1].name != boot_name():
+        if host in (host_name(), former_host_name()) and known[-1].name != boot_name():
             ended.append((known[-1], " since"))
     return ended

@@ -16,6 +16,8 @@ from binascii import crc32
 from dataclasses import dataclass
 from typing import Final
 
+from maildefer.maildir import journal_file
+
 HOST_ID_VARIABLE: Final = "MAILDEFER_HOST_ID"
 
 _LABEL_BYTES: Final = 20
@@ -55,6 +57,9 @@ def this_host() -> HostIdentity:
         # tells containers of one host apart.
         name = label(node, f"{node}\n{_line('/etc/machine-id')}\n{namespace}")
     return HostIdentity(label=name, boot_id=boot_id, pid_namespace=namespace)
+
+
+journal_file.name_host_with(lambda: this_host().label)  # in each process that may push or settle
 
 
 def label(name: str, identity: str) -> str:

@@ -3,6 +3,7 @@
 A journal is kept if `.maildefer/journal/` is a directory, by every process that begins to use the queue after that.
 There are two files for each day, each boot of a host and each user, to which all processes of that user append; those
 with many records have files of their own (`journal_file`), as have those that find something else under that name.
+`mx1` stands for the host's label.
 
     2026-11-24.mx1.0f8fad5b.0.pushed     TIME begin journal SINCE .   every push is to have a record from then on
                                          TIME push KEY .              after it was durable, before it is acknowledged

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -198,10 +199,24 @@ def unquoted(text: str) -> str:
     return os.fsdecode(first + b"".join(bytes([int(part[:2], 16)]) + part[2:] for part in rest))
 
 
+def name_host_with(label: Callable[[], str]) -> None:
+    """Have files named by this host's label, as leases are: many hosts' names begin alike."""
+    global _label
+    _label = label
+
+
 def host_name() -> str:
-    """Return this host's name as it is written in names of files: letters, digits and dashes."""
+    """Return the host as it is written in names of files: letters, digits and dashes."""
+    return _label()
+
+
+def former_host_name() -> str:
+    """Return what earlier versions wrote in names of files, and what is written where nothing has set a label."""
     name = os.uname().nodename.partition(".")[0].lower()
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:30] or "host"
+
+
+_label: Callable[[], str] = former_host_name  # before `name_host_with` sets another
 
 
 def boot_name() -> str:

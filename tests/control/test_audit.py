@@ -17,6 +17,7 @@ from maildefer.control.key_ledger import KeyLedger
 from maildefer.errors import JournalMissing, MaildeferError
 from maildefer.maildir import journal
 from maildefer.maildir.claims import Claim, Claimer
+from maildefer.maildir.journal_file import former_host_name, host_name
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries, schedule
@@ -193,6 +194,15 @@ def test_a_power_cut_is_told_from_a_loss_by_the_hosts_next_boot(queue: Layout) -
     report = audited(queue)
     assert verdicts(report) == {"1.a": "unproven", "3.c": "lost"}
     assert "booted again" in report.suspects[0].why
+
+
+@pytest.mark.parametrize("name", [host_name, former_host_name])
+def test_an_earlier_boot_of_this_host_is_one_whatever_version_has_named_it(
+    queue: Layout, name: Callable[[], str]
+) -> None:
+    write(queue, f"2026-11-24.{name()}.boot1.pushed", "1000.0 push 1.a", "1001.0 push 2.b")
+    [suspect, _] = audited(queue).suspects
+    assert (suspect.verdict, "booted again since" in suspect.why) == ("unproven", True)
 
 
 def test_a_full_disk_is_told_from_a_loss_by_the_gap(queue: Layout) -> None:

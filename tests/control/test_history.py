@@ -6,11 +6,15 @@ import os
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from maildefer.control import history
 from maildefer.control.history import HistoryEvent, Sought, find_keys, history_of, keys_that_begin
+from maildefer.host.identity import HOST_ID_VARIABLE, this_host
 from maildefer.maildir import journal
-from maildefer.maildir.journal_file import host_name
+from maildefer.maildir.journal_file import former_host_name, host_name
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.push import Pusher
@@ -53,6 +57,27 @@ def test_a_messages_way_is_told_in_order(queue: Layout) -> None:
     assert facts(queue, key)["reason"] == "greylisted, again"
     assert facts(queue, key)["client"] == "mx.a.example"
     assert {one.host for one in history_of([queue], key)} == {host_name()}
+
+
+def test_hosts_whose_names_begin_alike_are_told_apart_as_their_leases_are(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(HOST_ID_VARIABLE, raising=False)
+    labels = set()
+    for node in ("mx.a.example", "mx.b.example", f"{'shop-pool-production-7d9f8c6b5-' * 2}a"):
+        monkeypatch.setattr(os, "uname", lambda node=node: SimpleNamespace(nodename=node))
+        journal.close_journals()
+        [accepted, _] = history_of([queue], push(queue))
+        labels.add(accepted.host)
+        assert accepted.host == this_host().label
+    assert len(labels) == 3
+    journal.close_journals()
+
+
+def test_files_that_an_earlier_version_has_named_are_read_on(queue: Layout) -> None:
+    Path(queue.journal, f"2001-01-01.{former_host_name()}.b.0.settled").write_text("\n978307200.0 ack 17.a .")
+    [ended] = history_of([queue], "17.a")
+    assert (ended.event, ended.host) == ("ended", former_host_name())
 
 
 def test_what_is_buried_requeued_and_held_is_told_and_where_it_is_now(queue: Layout) -> None:
