@@ -210,10 +210,7 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
     No content of the bytes raises an error. `attempt` is 1 the first time.
     """
     request = MailRequest.__new__(MailRequest)
-    request.Peer = peer
-    request.key = key
-    request.attempt = attempt
-    request.queue = queue
+    request.Peer, request.key, request.attempt, request.queue = peer, key, attempt, queue
     if (own := own_block(data, key)) is not None:
         sender, recipient, dsn, offset = own
         request.Data = data[offset:]
@@ -297,7 +294,6 @@ def compose_of(
     if not to and sender is None and recipient is None:
         return lambda stem: (data,)
     if not to and recipient is None:
-        raise AddressRefused(
-            to, f"push(sender={sender!r}) needs a recipient beside it: give recipient=…, too"
-        )
+        why = f"push(sender={sender!r}) needs a recipient beside it: give recipient=…, too"
+        raise AddressRefused(to, why)
     return lambda stem: (block(stem, by, to, host=host, when=time.time(), via="push", dsn=asks), data)

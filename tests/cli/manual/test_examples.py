@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -49,7 +50,10 @@ def test_an_example_is_a_command_line_that_its_command_takes(path: str, line: st
         assert given.pop(0) == name
         command = command.get_command(context, name)
         context = command.context_class(command, info_name=name, parent=context)
-    command.make_context(path, given)  # raises a usage error for what it does not take
+    with suppress(
+        typer.Exit
+    ):  # of an option that prints and ends; a usage error for what it does not take is none
+        command.make_context(path.split()[-1], given, parent=context.parent)
 
 
 @pytest.mark.parametrize("path", ["queue hold", "stop", "dead requeue"])

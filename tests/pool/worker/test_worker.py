@@ -65,6 +65,7 @@ def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> Non
     )
     shared: Any = SimpleNamespace(board=board, queues=[SimpleNamespace(name="q")])
     board.words[board.slot(0) + SlotWord.KIND] = ProcessKind.WORKER
+    board.words[board.slot(0) + SlotWord.PID] = 7
     told = worker_record(shared, 0)
     assert told is not None
     assert row(told)[4] == 1

@@ -440,6 +440,7 @@ def test_a_loop_that_a_handler_blocks_is_shown_with_that_handler_and_not_once_it
     shared: Any = SimpleNamespace(board=worker.board, queues=[SimpleNamespace(name="q")])
     monkeypatch.setattr(status_record, "boottime", lambda: worker.now)
     worker.board.words[worker.base + SlotWord.KIND] = ProcessKind.WORKER
+    worker.board.words[worker.base + SlotWord.PID] = 7
     worker.begin(limited(3600.0, block))
     worker.begin(hang)
     worker.flights.turn(5.0)
