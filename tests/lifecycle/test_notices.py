@@ -78,6 +78,45 @@ def test_a_sender_hears_once_of_what_a_handler_rejects_and_of_what_the_next_serv
     assert len(os.listdir(outgoing.dead_new)) == 1
 
 
+ONWARD = """
+
+def _onward(argument):
+    from maildefer import log_context
+    Queue('run/outgoing').push(log_context.current()[0], recipient='bob@next.example')
+
+ACTIONS['onward'] = _onward
+"""
+
+
+def test_a_sender_that_asks_hears_once_what_was_done_here_and_what_went_to_a_server_without_dsn(
+    project: Project, start: Start
+) -> None:
+    outgoing = create_queue(
+        str(project.path / "run/outgoing"), format=Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
+    )
+    with next_server.running() as server:
+        with open(project.path / "conf/settings.py", "a") as settings:
+            settings.write(SETTINGS.format(port=server.port))
+        with open(project.path / "workers/front.py", "a") as front:
+            front.write(ONWARD)
+        pool = start(intake=True)
+        with smtplib.SMTP(*address(pool), timeout=PATIENCE_SECONDS) as client:
+            for what, notify in (("quick", "SUCCESS"), ("onward", "SUCCESS"), ("quick", "FAILURE")):
+                mail = b"From: ann@home.example\r\nSubject: a test\r\n\r\nHello\r\n"
+                client.sendmail(
+                    "Ann@home.example", [f"{what}@test"], mail, [f"ENVID={what}"], [f"NOTIFY={notify}"]
+                )
+        eventually(lambda: len(server.messages) == 3 and project.is_empty(), "all is delivered")
+        eventually(lambda: not os.listdir(outgoing.cur), "and done")
+        assert pool.stop() == 0
+    assert server.copies("bob@next.example") == 1
+    reports = [fields_of(one) for one in server.messages if one[0] == "MAIL FROM:<>"]
+    assert sorted((one["Original-Envelope-Id"], one["Action"]) for one in reports) == [
+        ("onward", "relayed"),
+        ("quick", "delivered"),
+    ]
+
+
 def fields_of(message: tuple[str, list[str], bytes]) -> dict[str, Any]:
     """The fields of a report's part for programs."""
     command, recipients, data = message
