@@ -89,7 +89,7 @@ class Claimer:
 
         Raises StorageFault's kinds; the entry is then where it was.
         """
-        slots, system = self.slots, self.system
+        slots, system, is_marked = self.slots, self.system, True
         seq = slots.next_seq()
         if ",n=" in name or ",a=" in name or _OTHER(name) or len(name) > _LONGEST or not name.isascii():
             entry = names.with_usable_key(EntryName.parse(name), self.host, system, shared=self.is_shared)
@@ -97,20 +97,20 @@ class Claimer:
                 postpone(name, entry, self.layout, host=self.host, system=system)
                 return None
             if IN_KEY in name:
-                held = moved.hold(self.layout, name, entry, host=self.host, system=system)
-                if not held or not self._permit():  # it may have taken long (I8)
+                is_marked = ends.touch(self.layout, entry.key, system=system)
+                if not self._permit():  # the touch may have taken long (I8)
                     return None
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
             entry, claimed = None, f"{name},a=1:1,{self._owner}{seq}"
-        place = slots.take_place(seq, claimed)
-        began = system.boottime()
+        place, began = slots.take_place(seq, claimed), system.boottime()
         try:
             system.rename(self._new + name, self._cur + claimed)
         except OSError as fault:
             if not self._was_claimed(fault, began, claimed, place):
                 return None
-        return self.kind(self, claimed, name if entry is None else entry.key, entry, place, began)
+        claim = self.kind(self, claimed, entry.key if entry else name, entry, place, began)
+        return claim if is_marked else moved.hold(claim, self.layout, host=self.host, system=system)
 
     def _was_claimed(self, fault: OSError, began: float, claimed: str, place: int) -> bool:
         """Settle a claim's doubtful reply by listing: whether its unique destination exists.

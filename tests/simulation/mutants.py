@@ -500,7 +500,7 @@ MUTANTS = (
     ),
     Mutant(
         "unique: moved back by a mail reader without its marker",
-        one(moved, "hold", bugs.constant(True)),
+        one(moved, "hold", markerbugs.never_held),
         units="tests/maildir/markers/test_moved.py",
     ),
     Mutant("bury: the counters go along", one(claims, "dead_name", bugs.counted)),

@@ -1,47 +1,58 @@
 """A dead letter of a unique key that a mail reader has moved to `new/`: it has no marker, as a requeue makes one.
 
-So whoever is about to claim it makes the marker first, under the entry's present name, or buries it again.
+So whoever has claimed it makes the marker before its handlers run, or buries it again. Not before the claim: what a
+listing has shown may have ended long ago (I10), and a marker for that would hold off pushes.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
-from maildefer.errors import UniqueKeyHeld, raise_named
-from maildefer.maildir.journal import journal_of
+from maildefer.errors import StorageFault, UniqueKeyHeld
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.markers import ends
 from maildefer.maildir.markers.markers import Markers
 from maildefer.maildir.markers.names import path_in_key
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.reasons import dead_name, write_reason
 from maildefer.maildir.system import System
 
 
-def hold(layout: Layout, name: str, entry: EntryName, *, host: str, system: System) -> bool:
-    """Have an entry that waits as `name` hold its unique key; False if another does, and it was buried.
+class HeldClaim(Protocol):
+    """A `Claim`."""
 
-    An entry that was handed on has no marker in this queue. Raises StorageFault's kinds; it must not be claimed then.
+    @property
+    def entry(self) -> EntryName: ...
+    def bury(self, reason: str, *, begun: bool = True) -> str: ...
+    def abandon(self) -> None: ...
+
+
+C = TypeVar("C", bound=HeldClaim)
+
+
+def hold(claim: C, layout: Layout, *, host: str, system: System) -> C | None:
+    """Have a claimed entry, which had no marker, hold its unique key; None if another does, and it was buried.
+
+    An entry that was handed on has no marker in this queue. Raises ClaimLost; StorageFault's kinds, with the claim
+    abandoned, so that the audit gives the entry back.
     """
-    if ends.touch(layout, entry.key, system=system) or entry.handoffs or entry.outputs:
-        return True
-    if path_in_key(layout, entry.key) is None:  # it only looks as if it had one
-        return True
+    entry = claim.entry
+    if entry.handoffs or entry.outputs or path_in_key(layout, entry.key) is None:
+        return claim
+    marker = replace(entry, failures=0, attempts=0, crashes=0).waiting()
     try:
-        Markers(layout, host=host, system=system).retake(entry.waiting())
+        Markers(layout, host=host, system=system).retake(marker)
     except UniqueKeyHeld as fault:
-        _bury(layout, name, entry.returned(), str(fault), host, system)
-        return False
-    return True
+        _bury(claim, str(fault))
+        return None
+    except StorageFault:
+        claim.abandon()
+        raise
+    return claim
 
 
-def _bury(layout: Layout, name: str, dead: EntryName, reason: str, host: str, system: System) -> None:
-    destination = f"{layout.dead_new}/{dead_name(dead)}"
+def _bury(claim: HeldClaim, reason: str) -> None:
     try:
-        write_reason(layout, dead, reason, {}, host=host, system=system)
-        if (journal := journal_of(layout, system)) is not None:
-            journal.record_move(dead.key, destination)
-        with suppress(FileNotFoundError):  # another process was first
-            system.rename(f"{layout.new}/{name}", destination)
-    except OSError as fault:
-        raise_named(destination, fault)
+        claim.bury(reason, begun=False)
+    except StorageFault:
+        claim.abandon()
+        raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from maildefer.digest import blake2b
 from maildefer.errors import UniqueKeyHeld
 from maildefer.handling.outcomes import Buried
 from maildefer.host.identity import this_host
@@ -60,9 +61,13 @@ def _first_key(layout: Layout, data: bytes) -> str | None:
 
 def _hold(claim: Claim, layout: Layout, first: str, size_bytes: int) -> Buried | None:
     """Put the entry back under a key that holds the unique key; bury it if another entry has that."""
-    begin = f"{int(claim.mount_time())}.moved-{names.unique_of(claim.name)}{PRIORITIES[priority_of(first)]}"
+    pushed, own = (
+        int(names.pushed_at(first) or 0),
+        blake2b(claim.key.encode("utf-8", "surrogateescape"), digest_size=8),
+    )
     unique = first.partition(IN_KEY)[2].partition(",")[0]
-    key = names.sized(f"{begin}{IN_KEY}{unique}", size_bytes)
+    stem = f"{pushed}.moved-{own.hexdigest()}{PRIORITIES[priority_of(first)]}{IN_KEY}{unique}"
+    key = names.sized(stem, size_bytes)  # the same at each attempt, as its marker may be there
     try:
         Markers(layout, host=this_host().label).retake(f"{key},n={claim.entry.returns + 1}")
     except UniqueKeyHeld as fault:

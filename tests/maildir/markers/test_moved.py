@@ -11,7 +11,7 @@ from maildefer.maildir import reasons
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Markers
-from maildefer.maildir.names import EntryName
+from maildefer.maildir.names import EntryName, owner_of
 from maildefer.maildir.operator import entries
 from maildefer.maildir.upkeep.leases import Lease
 from tests.maildir.markers.conftest import die_at, survives
@@ -81,14 +81,35 @@ def test_an_entry_that_was_handed_on_has_no_key_in_this_queue(
     assert held(layout) == [key]
 
 
-def test_while_the_marker_can_not_be_made_it_is_not_claimed(
-    layout: Layout, claimer: Claimer, world: World, buried: str
+@pytest.mark.parametrize("is_held", [True, False])
+def test_while_its_key_can_not_be_held_it_is_given_back(
+    layout: Layout,
+    claimer: Claimer,
+    slots: FakeSlots,
+    markers: Markers,
+    world: World,
+    buried: str,
+    is_held: bool,
 ) -> None:
+    if is_held:
+        push(markers)
     name = move(layout, buried)
-    world.refuse("mkdir", 28)
+    world.refuse("rename" if is_held else "mkdir", 28, where=layout.reasons if is_held else layout.tmp)
     with pytest.raises(StorageFault):
         claimer.claim(name)
-    assert os.listdir(layout.new) == [name]
+    assert slots.held == {}, "so that the audit returns it"
+    assert [owner_of(one) is not None for one in os.listdir(layout.cur)] == [True]
+
+
+@pytest.mark.invariant(10)
+def test_what_has_ended_long_ago_holds_nothing(layout: Layout, claimer: Claimer, markers: Markers) -> None:
+    """A listing that shows it still is a hint."""
+    key = push(markers).key
+    taken(claimer, key).release()
+    taken(claimer, f"{key},n=1").ack()
+    assert claimer.claim(f"{key},n=1") is None
+    assert held(layout) == []
+    assert push(markers).is_new
 
 
 @pytest.mark.invariant(12)
@@ -106,17 +127,24 @@ def test_a_worker_that_is_killed_at_any_call_loses_nothing_and_lets_one_run_at_a
         claimer = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL, system=dying.system)
         die_at(dying, calls)
         survived = survives(lambda claimer=claimer, moved=moved: claimer.claim(moved))  # type: ignore[misc]
-        places = [
-            place
-            for place in everywhere(layout)
-            if EntryName.parse(place.rpartition("/")[2]).key == entry.key
-        ]
-        assert len(places) == 1
-        if other is not None:
-            assert not places[0].startswith("cur/")
-            assert push(markers, name).key == other
-        elif places[0].startswith("cur/"):
+        if survived and other is None:
             assert push(markers, name).key == entry.key
+        other = other or (push(markers, name).key if calls % 2 else None)
+        for claimed in os.listdir(layout.cur):  # as the next keeper does
+            if EntryName.parse(claimed).key == entry.key:
+                back = EntryName.parse(claimed).returned(crashes=1).waiting()
+                os.rename(f"{layout.cur}/{claimed}", f"{layout.new}/{back}")
+        [found] = [
+            one for one in everywhere(layout) if EntryName.parse(one.rpartition("/")[2]).key == entry.key
+        ]
+        folder, _, at = found.rpartition("/")
+        again = calm.claim(at) if folder == "new" else None
+        if other in (None, entry.key):
+            assert again is not None
+            assert push(markers, name).key == entry.key
+        else:
+            assert again is None
+            assert push(markers, name).key == other
         if survived:
             break
     assert survived
