@@ -10,6 +10,7 @@ import pytest
 from maildefer.errors import ConfigurationError
 from maildefer.handling.outgoing import destinations as destinations_module
 from maildefer.handling.outgoing.destinations import MX_CONNECTIONS, Destinations
+from tests.support.in_project import enter_project
 
 
 def limits(destinations: Destinations, recipient: str) -> list[tuple[str, str]]:
@@ -45,7 +46,7 @@ def test_by_mx_it_takes_dnspython(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_relative_socket_is_in_the_projects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    enter_project(tmp_path, monkeypatch)
     destinations = Destinations({"host": "run/lmtp", "lmtp": True})
     assert destinations.of("a@b.example").relay.hostname == str(tmp_path / "run/lmtp")
 

@@ -28,6 +28,7 @@ from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker import settle
 from maildefer.pool.worker.settle import Settler
 from maildefer.storage_faults import storage_fault
+from tests.support.in_project import enter_project
 
 HOST = "host-0a1b2c"
 MONDAY = 2**34
@@ -158,7 +159,7 @@ def test_a_handoff_makes_the_queue_that_the_settings_name_where_it_is_not_there_
 ) -> None:
     desk = Desk(tmp_path)
     desk.settler.layouts = {}
-    monkeypatch.chdir(tmp_path)
+    enter_project(tmp_path, monkeypatch)  # also beside tests of a project
     settings = ModuleType("conf.settings")
     vars(settings)["queues"] = {"first": ["app.START"], "run/late": ["app.other"]}
     monkeypatch.setattr(settings_module, "_loaded", settings)
