@@ -39,6 +39,7 @@ _NOTES: Final = {
     "requeue_of": "a dead letter that was moved back",
     "requeue": "moved back",
 }  # by a fact in a note
+_FORMER: Final = {"handedoff": "handed_off"}  # of earlier versions
 _LATER: Final = {"outcome", "sent", "replay", "edit", "requeue"}  # facts of notes that are no first ones
 _CLOCKS_SECONDS: Final = 3600.0  # by which a host's clock may be behind
 
@@ -72,29 +73,28 @@ class Sought:
 
 
 def find_keys(queues: Sequence[Layout], sought: Sought, limit: int) -> list[str]:
-    """The keys of messages that some attempt has read, the latest first. Raises OSError."""
+    """The keys of messages that some attempt has read: the latest of them, the oldest first. Raises OSError."""
     found: dict[str, float] = {}
     for _, _, record in _records(queues, sought.since, b" note "):
         if record.verb == "note" and record.when >= sought.since and sought.fits(record.facts):
             found.setdefault(record.key, record.when)
-    latest = sorted(found.items(), key=lambda one: one[1])
-    return [key for key, _ in latest][::-1][:limit]
+    return sorted(found, key=lambda key: found[key])[-limit:]
 
 
 def keys_that_begin(queues: Sequence[Layout], text: str, limit: int) -> list[str]:
-    """The keys that are, or begin, like that; in journals, or of entries that are there. Raises OSError."""
+    """The keys that are, or begin, like that, in journals or of entries; as `find_keys` has them. Raises OSError."""
     found = {record.key for _, _, record in _records(queues, 0.0, quoted(text).encode())}
     for queue in queues:
         for folder in entries.ALL_FOLDERS:
             found.update(one.key for one in entries.list_entries(queue, folder))
-    return [text] if text in found else sorted(key for key in found if key.startswith(text))[:limit]
+    return [text] if text in found else sorted(key for key in found if key.startswith(text))[-limit:]
 
 
 def history_of(queues: Sequence[Layout], key: str) -> list[HistoryEvent]:
-    """All that is known of a key, in order, and at last where its entry is now. Raises OSError."""
+    """All that is known of a key, in the order of the times, and at last where its entry is now. Raises OSError."""
     found = sorted(
         (one for one in _records(queues, 0.0, quoted(key).encode()) if one[2].key == key),
-        key=lambda one: (_rank(one[2]), one[2].when),
+        key=lambda one: (one[2].when, _rank(one[2])),
     )
     events, last = [], EntryName(key=key)
     for queue, name, record in found:
@@ -105,7 +105,7 @@ def history_of(queues: Sequence[Layout], key: str) -> list[HistoryEvent]:
 
 
 def _rank(record: JournalRecord) -> int:
-    """What is first, whatever the clocks say: a push is recorded once it is durable, and tried by then, perhaps."""
+    """What is first of one moment: a push is recorded once it is durable."""
     if record.verb == "push":
         return 1
     return 0 if record.verb == "note" and not _LATER & record.facts.keys() else 2
@@ -118,7 +118,7 @@ def _told(record: JournalRecord, last: EntryName) -> tuple[str, dict[str, str], 
             return "accepted", {}, last
         case "note":
             facts = record.facts
-            outcome = facts.pop("outcome", "")
+            outcome = _FORMER.get(outcome := facts.pop("outcome", ""), outcome)
             said = next((words for name, words in _NOTES.items() if name in facts), "received")
             return f"tried: {outcome}" if outcome else said, facts, last
         case "move":

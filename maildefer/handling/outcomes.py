@@ -156,6 +156,11 @@ ACKED: Final = Acked()
 NO_ROUTE: Final = "no route"
 
 
+def word_of(outcome: Outcome) -> str:
+    """The outcome in the word that the log and the metrics have for it."""
+    return "handed_off" if isinstance(outcome, HandedOff) else type(outcome).__name__.lower()
+
+
 def severity(outcome: Outcome) -> int:
     """The rank of an outcome: ack, handoff, defer, exception, reject, and above all a postponement.
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from maildefer import events, log_context
 from maildefer.handling.handler_marks import raised_by
-from maildefer.handling.outcomes import Deferred, Outcome
+from maildefer.handling.outcomes import Deferred, Outcome, word_of
 
 LOG = logging.getLogger("maildefer.handler")
 FLUSH_SECONDS = 0.1
@@ -145,7 +145,7 @@ class AttemptLog:
 def attempted(outcome: Outcome, handler: str, attempt: int, seconds: float) -> dict[str, object]:
     """What came of an attempt that is about to be settled."""
     facts: dict[str, object] = {"handler": handler, "attempt": attempt, "ms": f"{seconds * 1000:.0f}"}
-    facts["outcome"] = type(outcome).__name__.lower()
+    facts["outcome"] = word_of(outcome)
     for name in _FACTS:
         if (value := getattr(outcome, name, None)) is not None:
             facts[name] = value

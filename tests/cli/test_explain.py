@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maildefer.maildir import journal
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, create_queue
 
 MESSAGE = b"Message-ID: <1@a.example>\nSubject: x\n\nbody\n"
 
@@ -112,3 +113,18 @@ def test_what_is_not_found_by_its_sender_is_said_to_be_unknown_for_so_long(
 ) -> None:
     ended = maildefer("explain", "--sender=eve@a.example", "--queue", queue.path)
     assert "in the last 7d: give another --since" in ended.err
+
+
+def test_of_several_queues_each_event_has_its_own(
+    maildefer: Any, queue: Layout, key: str, tmp_path: Path
+) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    journal.begin_journal(other)
+    pen = journal.journal_of(other)
+    assert pen is not None
+    pen.record_end("ack", key)
+    ended = maildefer("explain", key, "--queue", queue.path, "--queue", other.path)
+    lines = [line.split() for line in ended.out.splitlines()[1:]]
+    assert [queue.path in line for line in lines] == [True, True, True, False, True]
+    assert lines[3][2:] == [other.path, "ended"]
+    assert queue.path not in maildefer("explain", key, "--queue", queue.path).out

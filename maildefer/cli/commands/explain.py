@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -81,8 +82,8 @@ def explain(
                 output.record({"key": one, **_record(event)})
         else:
             output.line(output.clean(one))
-            for event in events:
-                output.line(output.clean(_line(event)))
+            for line in _lines(events, several=len(queues) > 1):
+                output.line(output.clean(line))
     if len(keys) == _MOST_KEYS:
         output.say(f"only the latest {_MOST_KEYS} are shown: say more of what you look for")
 
@@ -97,8 +98,19 @@ def _record(event: HistoryEvent) -> dict[str, object]:
     }
 
 
-def _line(event: HistoryEvent) -> str:
-    seconds, thousandths = divmod(round(event.when * 1000), 1000)
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    facts = "  ".join(f"{name}={value}" for name, value in event.facts.items())
-    return f"  {moment}.{thousandths:03d}Z  {event.host or '-':<12}  {event.event}  {facts}".rstrip()
+def _lines(events: Sequence[HistoryEvent], *, several: bool) -> Iterator[str]:
+    """The events as lines; with the queue where there are several."""
+    width = max((len(event.host) for event in events), default=0)
+    names = {event.queue: f"{_shown(event.queue)}  " if several else "" for event in events}
+    widest = max(map(len, names.values()), default=0)
+    for event in events:
+        seconds, thousandths = divmod(round(event.when * 1000), 1000)
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        facts = "  ".join(f"{name}={value}" for name, value in event.facts.items())
+        where = f"{event.host or '-':<{width}}  {names[event.queue]:<{widest}}"
+        yield f"  {moment}.{thousandths:03d}Z  {where}{event.event}  {facts}".rstrip()
+
+
+def _shown(queue: str) -> str:
+    """A queue by its path from here, if it is below this folder."""
+    return os.path.relpath(queue) if queue.startswith(f"{os.getcwd()}/") else queue

@@ -91,12 +91,12 @@ def replay(
 def _show(layout: Layout, wanted: EntrySelection, json: bool) -> None:
     """Print what the handlers of each message would do."""
     from maildefer.cli.entries.dry_run import DryRunner  # loads the project's handlers
-    from maildefer.handling.outcomes import HandedOff
+    from maildefer.handling.outcomes import HandedOff, word_of
 
     runner = DryRunner(layout)
     for found in list(select_entries(layout, ("kept",), wanted)):
         ran = runner.run(found)
-        outcome, reason = type(ran.outcome).__name__.lower(), getattr(ran.outcome, "reason", None)
+        outcome, reason = word_of(ran.outcome), getattr(ran.outcome, "reason", None)
         if json:
             facts = {"handlers": ran.handlers.split(","), "outcome": outcome, "reason": reason}
             output.record({"queue_id": found.key, **facts, "effects": ran.effects})
