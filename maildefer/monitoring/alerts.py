@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from maildefer.control import health
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts
 from maildefer.host.bounded_async import call_bounded
+from maildefer.host.identity import this_host
 from maildefer.monitoring.looks import Found, Looks, queue_name
 from maildefer.untrusted import number, objects
 
@@ -100,7 +102,7 @@ class AlertFinder:
 
     def _of_queue(self, name: str, found: EntryCounts, now: float) -> Iterator[Alert]:
         age, free = found.oldest_seconds or 0.0, found.free_bytes
-        text = f"the oldest of {found.waiting} has waited for {age:.0f} s"
+        text = f"the oldest of {found.waiting} was pushed {age:.0f} s ago"
         old = Alert(event="queue_old", queue=name, text=text)
         full = Alert(event="disk_nearly_full", queue=name, text=f"{free} bytes are free")
         yield from self._lasts(("old", name), age > self._limits["oldest_seconds"], now, old)
@@ -122,14 +124,16 @@ class AlertCommand:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
-        self._waiting: deque[Alert] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[tuple[Alert, float]] = deque(maxlen=_MOST_WAITING)
         self._any = asyncio.Event()
 
     def add(self, alert: Alert) -> None:
         """Have an alert told in its turn; of very many that wait, the oldest are dropped."""
         if len(self._waiting) == _MOST_WAITING:
-            events.emit("alert.failed", alert=self._waiting[0].event, error="too many wait for the command")
-        self._waiting.append(alert)
+            events.emit(
+                "alert.failed", alert=self._waiting[0][0].event, error="too many wait for the command"
+            )
+        self._waiting.append((alert, round(time.time(), 3)))
         self._any.set()
 
     async def run(self) -> None:
@@ -139,8 +143,9 @@ class AlertCommand:
             await self._any.wait()
             self._any.clear()
             while self._waiting:
-                alert = self._waiting.popleft()
-                run = partial(_execute, self._config["command"], self._config["project"], alert, seconds)
+                alert, when = self._waiting.popleft()
+                told = asdict(alert) | {"host": this_host().label, "time": when}
+                run = partial(_execute, self._config["command"], self._config["project"], told, seconds)
                 try:
                     error = await call_bounded(run, seconds + 5.0)
                 except OSError as fault:
@@ -152,9 +157,8 @@ class AlertCommand:
                     events.emit("alert.told", **facts, count=alert.count)
 
 
-def _execute(argv: list[str], project: str, alert: Alert, seconds: float) -> str:
+def _execute(argv: list[str], project: str, facts: dict[str, object], seconds: float) -> str:
     """Run the command in a child of the monitor; says what went wrong with it, if anything did."""
-    facts = asdict(alert)
     told = {f"ALERT_{name.upper()}": _plain(str(value)) for name, value in facts.items()}
     try:
         process = subprocess.Popen(

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from maildefer.control import health
 from maildefer.control.local_processes import LocalStatus, problems_of
 from maildefer.control.queue_status import EntryCounts
+from maildefer.host.identity import this_host
 from maildefer.monitoring.looks import Found, QueueCounts, queue_name
 from maildefer.pool.counts.memory import BOUNDS
 from maildefer.untrusted import number, objects
@@ -50,7 +51,7 @@ def _of_process(process: Found) -> Iterator[Metric]:
     if not isinstance(process, LocalStatus) or process.status is None:
         return
     status: dict[str, Any] = process.status
-    facts = (VERSION, status.get("host") or "", process.record.kind)
+    facts = (VERSION, status.get("host") or this_host().label, process.record.kind)
     yield _gauge(
         "info", "Always 1; its labels tell of this process.", ("version", "host", "kind"), [(facts, 1)]
     )
@@ -164,7 +165,12 @@ def _of_queues(process: Found, queues: Mapping[str, Found]) -> Iterator[Metric]:
     yield _gauge("queue_readable", "1: the queue could be looked at in time.", queue, readable)
     yield _gauge("queue_counted", "1: all entries were counted, in time.", queue, complete)
     yield _gauge("queue_entries", "Entries, on all hosts, by state.", (*queue, "state"), entries)
-    yield _gauge("queue_oldest_seconds", "Age of the oldest that waits.", queue, oldest)
+    yield _gauge(
+        "queue_oldest_seconds",
+        "Since the push of the oldest that waits; also of one to be tried again.",
+        queue,
+        oldest,
+    )
     yield _gauge("queue_free_bytes", "Free space where the queue is.", queue, free)
 
 

@@ -14,6 +14,7 @@ import pytest
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts
 from maildefer.host.bounded_call import TimedOut
+from maildefer.host.identity import this_host
 from maildefer.monitoring.alerts import Alert, AlertCommand, AlertFinder
 
 LIMITS = {"oldest_seconds": 900.0, "free_bytes": 1000}
@@ -171,6 +172,7 @@ def test_the_command_gets_the_facts_by_its_environment_and_its_input(
     assert (tmp_path / "env").read_bytes() == "buried 3 no ␀ route\n'; rm -rf \\udcff $(reboot)".encode()
     facts = json.loads((tmp_path / "json").read_text())
     assert (facts["text"], facts["queue"], facts["key"]) == (NASTY.text, "run/queue", "k")
+    assert (facts["host"], time.time() - facts["time"] < 60) == (this_host().label, True)
     assert told == [{"event": "alert.told", "alert": "buried", "queue": "run/queue", "count": 3}]
 
 
@@ -227,7 +229,7 @@ def test_of_very_many_that_wait_the_oldest_are_dropped_and_that_is_told(told: li
         command = AlertCommand({"command": ["true"], "project": "/", "timeout_seconds": 1.0})
         for number in range(105):
             command.add(Alert(event="buried", text=str(number)))
-        assert command._waiting[0].text == "5"
+        assert command._waiting[0][0].text == "5"
 
     asyncio.run(main())
     assert [line["event"] for line in told] == ["alert.failed"] * 5

@@ -18,6 +18,7 @@ import pytest
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import read_queue_status
 from maildefer.host.bounded_call import TimedOut
+from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.upkeep.closures import Closures
@@ -123,6 +124,12 @@ def test_a_status_is_told_in_full():
         'front_end_short{front_end="intake",queue="/q"}': 1,
     }
     assert {name: found.get(name) for name in told} == told
+
+
+def test_the_process_is_named_with_its_host_also_where_it_does_not_say_it():
+    texts = [name for name in metrics(local({})) if name.startswith("info")]
+    assert len(texts) == 1
+    assert f'host="{this_host().label}"' in texts[0]
 
 
 def test_a_histogram_adds_its_buckets_up():
