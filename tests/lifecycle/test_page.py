@@ -74,6 +74,22 @@ def test_a_socket_file_is_guarded_by_its_mode(tmp_path: Path) -> None:
             assert client.recv(15) == b"HTTP/1.1 200 OK"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+        assert not path.exists()
+
+
+def test_the_socket_file_of_another_page_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    with page(tmp_path, "--socket", "web.sock") as (process, _):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as another:
+            another.bind(str(path))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            assert path.exists()
 
 
 def test_a_token_file_that_everybody_can_read_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -61,6 +63,7 @@ def web(
     tokens = ApiTokens(token_file) if token_file else None
     token = "" if tokens or socket else secrets.token_urlsafe(32)
     listener = WebListener(bound_file(socket, octal("--mode", mode, "660")) if socket else bound(host, port))
+    made = os.stat(socket).st_ino if socket else 0
     address = str(listener)
     guard = Guard(
         tokens=tokens, token=token, names=name or (), cookie=f"maildefer-{address.rpartition(':')[2]}"
@@ -69,7 +72,8 @@ def web(
     output.line(f"{address}/?token={token}" if token else address)
     output.flush()
     if socket:
-        output.say(f"`curl --unix-socket {socket} http://localhost/`; by SSH: ssh -L 8824:{socket} HOST")
+        path = os.path.abspath(socket)
+        output.say(f"`curl --unix-socket {path} http://localhost/`; by SSH: ssh -L 8824:{path} HOST")
     elif token:
         output.say("open that address; INT ends it")
     else:
@@ -80,4 +84,10 @@ def web(
         history = History(step_seconds=hours * 3600 / _STEPS, length=_STEPS)
         await serve(Watch(records, queues, history), guard, listener)
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    finally:
+        if socket:
+            with suppress(OSError):
+                if os.stat(socket).st_ino == made:  # else another page has begun meanwhile
+                    os.unlink(socket)

@@ -20,7 +20,7 @@ def plot(means: Sequence[float], step_seconds: float, what: str) -> Markup:
     if not known:
         return Markup()
     top = max(*known, 1e-9)
-    label = f"{what}, of the last {duration(len(means) * step_seconds)}: now {known[-1]:.3g}, most {top:.3g}"
+    label = f"{what}, of the last {duration(len(means) * step_seconds)}: now {known[-1]:.3g}, most {max(known):.3g}"
     lines = Markup().join(
         Markup('<polyline points="{}"/>').format(" ".join(points)) for points in _runs(means, top)
     )
