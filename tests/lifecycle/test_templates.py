@@ -129,7 +129,7 @@ def adopted(pool: Pool) -> list[int]:
 # What dies between the order and the worker: project code in the template, as the template itself does these steps.
 
 DIES = """
-import os, signal, sys
+import os, signal, sys, time
 if "maildefer.pool.worker.worker" in sys.modules:
     from maildefer.pool.template import process as _process
 
@@ -162,6 +162,10 @@ if "maildefer.pool.worker.worker" in sys.modules:
         if isinstance(message, _process.WorkerForked) and _is_told("template"):
             open("limbo", "w").write(str(message.pid))
             os.kill(os.getpid(), signal.SIGKILL)
+        if isinstance(message, _process.WorkerForked) and _is_told("reaped"):
+            os.kill(message.pid, signal.SIGKILL)
+            while os.path.exists(f"/proc/{message.pid}"):
+                time.sleep(0.001)
         _tell(socket, message)
 
     _process.ReadyTemplate._fork_again, _process.ReadyTemplate._become_worker = _fork_again, _become_worker
@@ -175,6 +179,7 @@ if "maildefer.pool.worker.worker" in sys.modules:
         ("between", "fork.failed"),
         ("unsaid", "fork.failed"),
         ("unregistered", "worker.died"),
+        ("reaped", "worker.died"),
         ("template", "child.died"),
     ],
 )
