@@ -68,10 +68,14 @@ def examine(
     threads. `tell` is called with the name of each trial that takes long.
     """
     path = os.path.abspath(path)
-    if not os.path.exists(path):
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as fault:
         raise QueueMissing(
             path, f"it is made at the first start; `maildefer doctor {os.path.dirname(path)}` looks there"
-        )
+        ) from fault
+    except OSError as fault:  # whether it is there is not for this user to know
+        scan.raise_unread(path, fault)
     layout = Layout(path)
     is_queue = all(os.path.isdir(folder) for folder in (layout.tmp, layout.new, layout.cur))
     found = [*judge_mount_at(path), *_space(path), *_runtime_directory(), *_watches(path)]

@@ -13,13 +13,14 @@ from maildefer.doctor import examine as doctor
 from maildefer.doctor import trials
 from maildefer.doctor.findings import refuse, warn
 from maildefer.doctor.judge import judge
-from maildefer.errors import QueueMissing, UnsafeMount
+from maildefer.errors import QueueMissing, ReadRefused, UnsafeMount
 from maildefer.host import runtime_dir
 from maildefer.host.mounts import is_local, mount_of, parse
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.rights.folder import open_folder
 from tests.support.queues import holder
 
+NOBODY = 65534
 NFS = "64 29 0:52 / /srv/mail rw,relatime shared:340 - nfs4 192.0.2.7:/export/mail rw,vers=4.2,{},addr=192.0.2.7"
 
 
@@ -31,6 +32,19 @@ def _runtime(tmp_path, monkeypatch):
 @pytest.fixture
 def queue(tmp_path):
     return create_queue(str(tmp_path / "q"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_this_user_may_not_see_is_not_taken_for_missing(tmp_path):
+    (tmp_path / "shut").mkdir(mode=0o700)
+    os.seteuid(NOBODY)
+    try:
+        with pytest.raises(ReadRefused, match="Permission denied: give this user"):
+            doctor.examine(str(tmp_path / "shut" / "queue"), races=0)
+    finally:
+        os.seteuid(0)
+    with pytest.raises(QueueMissing):
+        doctor.examine(str(tmp_path / "shut" / "queue"), races=0)
 
 
 def verdicts(findings):

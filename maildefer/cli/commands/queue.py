@@ -55,6 +55,15 @@ In = Annotated[
     ),
 ]
 
+ToClear = Annotated[
+    str | None,
+    typer.Option(
+        "--in",
+        metavar="FOLDER",
+        help="Those that are deferred, dead or kept, in place of those that wait.",
+        autocompletion=lambda: ["waiting", "deferred", "dead", "kept"],
+    ),
+]
 
 app.command("salmon", hidden=True)(salmon)
 
@@ -237,7 +246,7 @@ def delete(
 
 
 @app.command()
-def clear(queue: QueuePath, folder: In = None, yes: Yes = False) -> None:
+def clear(queue: QueuePath, folder: ToClear = None, yes: Yes = False) -> None:
     """Delete all that wait (or, with --in, are deferred, dead or kept) for good."""
     layout = open_queue(queue)
     if folder == _HELD:

@@ -141,6 +141,10 @@ class EntrySelection:
     def is_empty(self) -> bool:
         return not self.keys and not self.all and self.where.is_empty
 
+    @property
+    def has_reason(self) -> bool:
+        return self.where.reason is not None or self.where.reason_is is not None
+
     def fits(self, layout: Layout, found: FoundEntry) -> bool:
         """Whether the filter has nothing against the entry. What costs nothing is looked at first."""
         if (
@@ -212,8 +216,12 @@ def select_entries(
     """The chosen entries, lazily. Keys of no entry are named at the end.
 
     Raises OSError, EntryNotFound; before the first, EntryAmbiguous for a key that begins several, and BadParameter for
-    one of which hardly anything is given, where entries are deleted.
+    one of which hardly anything is given, where entries are deleted, and for a reason where none can have one.
     """
+    if wanted.has_reason and not set(BURIED).intersection(folders):
+        raise typer.BadParameter(
+            "Only dead letters have a reason, and this command chooses none of them here."
+        )
     if not wanted.keys:
         for folder in folders:
             yield from (found for found in entries.list_entries(layout, folder) if wanted.fits(layout, found))

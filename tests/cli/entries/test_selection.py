@@ -127,6 +127,16 @@ def test_all_conditions_are_to_be_true(maildefer, push, queue):
     assert listed(maildefer, queue, wanted, "--sender=ann*") == set()
 
 
+@pytest.mark.parametrize("option", ["--reason=x", "--reason-is=x"])
+@pytest.mark.parametrize("command", ["list", "hold", "release", "delete"])
+def test_a_reason_is_refused_where_none_of_what_is_chosen_has_one(maildefer, queue, command, option):
+    ended = maildefer("queue", command, queue.path, option, *(["--yes"] if command == "delete" else []))
+    assert ended.code == 2
+    assert "Only dead letters have a reason" in ended.err
+    assert maildefer("queue", "count", queue.path, option).code == 0
+    assert maildefer("queue", "list", queue.path, option, "--in=dead").code == 0
+
+
 @pytest.mark.parametrize("option", ["--sender", "--recipient", "--text", "--reason", "--reason-is"])
 @pytest.mark.parametrize("command", [("queue", "delete"), ("queue", "hold"), ("dead", "requeue")])
 def test_an_empty_condition_as_of_an_unset_variable_is_refused(maildefer, push, queue, command, option):
