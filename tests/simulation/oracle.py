@@ -143,6 +143,8 @@ class Oracle:
                 self.transitions.withdrawn(request, name)
             case (("new" | "later"), ("new" | "later")) if request.process.pid in self.planners:
                 self.transitions.rescheduled(request, name, new_name)
+            case "cur", ("new" | "later") if request.process.pid in self.planners:  # a mail reader's name
+                self.transitions.rescheduled(request, name, new_name)
             case "new", "later":
                 self.transitions.postponed(request, name, new_name)
             case "cur", "cur" if owner_in(name) == owner_in(new_name) is not None:
