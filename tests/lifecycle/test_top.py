@@ -68,6 +68,10 @@ def test_a_message_is_found_by_keys_and_does_nothing_to_the_terminal(queue: Layo
     assert "reason: KeyError: \\x1b]0;taken\\x07" in shown
     user.press("\x1b[6~\x1b[6~")
     user.until(lambda text: "body" in text)
+    user.press("\x1b[H")
+    user.until(lambda text: "maildefer dead requeue q" in text)
+    user.press("\x1b[F")
+    user.until(lambda text: "body" in text)
     user.press("\x1b\x1b")
     user.until(lambda text: "nobody serves" in text)
     user.press("q")

@@ -171,7 +171,7 @@ def overview_of(
     return Overview(
         at=at,
         pools=tuple(pools),
-        queues=tuple(sorted(queues, key=lambda row: row.name)),
+        queues=tuple(queues),  # in the order of the settings, as `status` has them
         problems=(*problems, *seen.doubts),
         looked_seconds=looked_seconds,
         workers=tuple(worker for pool in pools for worker in pool.workers),

@@ -77,6 +77,8 @@ class TopApp:
             self._views = self._views[:1] + self._views[1:-1]
         elif key in ("up", "down", "page up", "page down"):
             view.move((-1 if "up" in key else 1) * (_PAGE if "page" in key else 1))
+        elif key in ("first", "last"):
+            view.move(len(view.lines) * (-1 if key == "first" else 1))
         elif len(self._views) == 1:
             self._press_on_queue(key, view.item)
         elif key == "enter" and len(self._views) == 2 and view.item is not None:

@@ -13,6 +13,7 @@ _ENTER: Final = b"\x1b[?1049h\x1b[?25l"  # the other screen, without a cursor
 _LEAVE: Final = b"\x1b[?25h\x1b[?1049l"
 _SEQUENCES: Final = {
     "\x1b[A": "up", "\x1b[B": "down", "\x1bOA": "up", "\x1bOB": "down", "\x1b[5~": "page up", "\x1b[6~": "page down",
+    "\x1b[H": "first", "\x1bOH": "first", "\x1b[1~": "first", "\x1b[F": "last", "\x1bOF": "last", "\x1b[4~": "last",
     "k": "up", "j": "down", "\r": "enter", "\n": "enter", "\x1b": "back", "\x7f": "back",
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from maildefer.cli.live.watch import Watch
 from maildefer.host import bounded_async
 from maildefer.host.bounded_async import call_bounded
 from maildefer.host.bounded_call import TimedOut
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.closures import Closures
 from maildefer.queue import Queue
@@ -140,3 +140,11 @@ def test_all_who_wait_get_each_news_and_cause_no_look_of_their_own(queue: Layout
 
     assert asyncio.run(run()) == [1] * 20
     assert watch.version == 1
+
+
+def test_queues_are_in_the_order_in_which_they_are_given(queue: Layout) -> None:
+    other = create_queue(f"{queue.path}-a")
+    for given in ([queue.path, other.path], [other.path, queue.path]):
+        watch = watch_of(*given)
+        once(watch)
+        assert [row.path for row in watch.overview.queues] == given
