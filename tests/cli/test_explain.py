@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from maildefer.host.identity import this_host
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.operator import entries
 
 MESSAGE = b"Message-ID: <1@a.example>\nSubject: x\n\nbody\n"
 
@@ -128,3 +132,14 @@ def test_of_several_queues_each_event_has_its_own(
     assert [queue.path in line for line in lines] == [True, True, True, False, True]
     assert lines[3][2:] == [other.path, "ended"]
     assert queue.path not in maildefer("explain", key, "--queue", queue.path).out
+
+
+def test_a_commands_records_are_this_hosts_by_its_label(maildefer: Any, queue: Layout, key: str) -> None:
+    """In a process of its own, in which nothing else has asked for the label."""
+    command = [sys.executable, "-m", "maildefer", "dead", "delete", queue.path, key, "--yes"]
+    found = entries.find(queue, key)
+    os.makedirs(queue.dead_new, exist_ok=True)
+    os.rename(found.path, f"{queue.dead_new}/{found.name}")
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    records = maildefer("explain", key, "--queue", queue.path, "--json").records
+    assert (records[-1]["event"], records[-1]["host"]) == ("deleted", this_host().label)

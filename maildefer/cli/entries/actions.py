@@ -11,6 +11,7 @@ from maildefer.cli import output
 from maildefer.cli.entries.selection import EntrySelection, select_entries
 from maildefer.cli.progress import counted
 from maildefer.errors import EntryMalformed, EntryNotFound, UniqueKeyHeld
+from maildefer.host import identity  # noqa: F401  # which names the journal's files by this host's label
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator.entries import Folder, FoundEntry
 
