@@ -46,7 +46,7 @@ from maildefer.maildir.journal_file import (
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import folder, recording
 from maildefer.maildir.rights.confined import unconfined
-from maildefer.maildir.rights.modes import make_in, rights_in
+from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM, System, token
 
 Kind = Literal["pushed", "settled"]
@@ -268,24 +268,6 @@ def begin_journal(layout: Layout) -> bool:
     if made:
         _journals.pop(layout.path, None)
     return made
-
-
-def expect_records(layout: Layout, since: float | None = None) -> None:
-    """Record that every push must have a record from now on, and since when the journal is kept. Raises OSError.
-
-    The last such record counts. Its times are to the microsecond, as in keys.
-    """
-    now = time.time()
-    day = time.strftime("%Y-%m-%d", time.gmtime(now))
-    name = f"{day}.{host_name()}.{boot_name()}.{os.geteuid()}.{token(8)}.pushed"  # all may read it
-    with folder.open_folder(layout.path, ".maildefer", "journal") as journal:
-        rights = rights_in(layout.path)
-        descriptor = journal.open(name, durable.NEW, rights.file_mode if rights.is_shared else 0o644)
-        try:
-            rights.give(descriptor)
-            os.write(descriptor, f"\n{now:.6f} begin journal {since or now:.6f} .".encode())
-        finally:
-            os.close(descriptor)
 
 
 def end_journal(layout: Layout) -> str | None:

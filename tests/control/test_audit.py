@@ -20,7 +20,7 @@ from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.journal_file import former_host_name, host_name
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.operator import entries, record_keeping, schedule
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.system import SYSTEM
 from tests.support.queues import DATA, LABEL, FakeSlots
@@ -288,13 +288,13 @@ def blind_push(queue: Layout) -> str:
 
 
 def test_an_end_whose_push_left_no_record_is_named(queue: Layout) -> None:
-    journal.expect_records(queue)
+    record_keeping.expect_records(queue)
     claim(queue, push(queue)).ack()
     key = blind_push(queue)
     claim(queue, key).ack()
     report = audited(queue)
     assert (report.accepted, report.unrecorded, report.unrecorded_keys) == (1, 1, [key])
-    journal.expect_records(queue)
+    record_keeping.expect_records(queue)
     assert audited(queue).unrecorded == 0, "what went before is not asked for any more"
 
 
@@ -307,7 +307,7 @@ def test_without_a_note_of_its_beginning_a_journal_has_begun_with_its_first_reco
 
 
 def test_a_second_end_of_a_key_is_no_end_without_a_beginning(queue: Layout) -> None:
-    journal.expect_records(queue)
+    record_keeping.expect_records(queue)
     key = push(queue)
     again = claim(queue, key)
     write(queue, "2026-11-01.a.1.settled", "1.0 kept nothing")  # of a former day
@@ -319,7 +319,7 @@ def test_a_second_end_of_a_key_is_no_end_without_a_beginning(queue: Layout) -> N
 def test_what_was_handed_over_has_its_beginning_in_another_journal(queue: Layout, tmp_path: Path) -> None:
     other = create_queue(str(tmp_path / "other"))
     journal.begin_journal(other)
-    journal.expect_records(other)
+    record_keeping.expect_records(other)
     key = push(queue)
     name = claim(queue, key).handoff(other)
     handed = Claimer(other, FakeSlots(), lease=LEASE, host=LABEL).claim(
@@ -331,14 +331,14 @@ def test_what_was_handed_over_has_its_beginning_in_another_journal(queue: Layout
 
 
 def test_a_queue_that_hands_on_what_it_has_no_record_of_is_named(queue: Layout, tmp_path: Path) -> None:
-    journal.expect_records(queue)
+    record_keeping.expect_records(queue)
     key = blind_push(queue)
     claim(queue, key).handoff(create_queue(str(tmp_path / "other")))
     assert audited(queue).unrecorded_keys == [key]
 
 
 def test_a_push_that_is_recorded_while_the_audit_looks_is_heard_of(queue: Layout) -> None:
-    journal.expect_records(queue)
+    record_keeping.expect_records(queue)
     key = blind_push(queue)
     claim(queue, key).ack()
     report = audited(queue, sleep=lambda seconds: journal.journal_of(queue).record_pushes([key]))  # type: ignore[union-attr]
@@ -387,7 +387,7 @@ def test_what_was_pushed_for_later_before_the_journal_began_needs_no_record(tmp_
     queue = create_queue(str(tmp_path / "other"))
     before = push_for_later(queue, int(time.time()) + 3600)
     journal.begin_journal(queue)
-    journal.expect_records(queue)
+    record_keeping.expect_records(queue)
     assert audited(queue).unrecorded == 0
     key = push_for_later(queue, int(time.time()) + 3600)
     for name in os.listdir(queue.journal):

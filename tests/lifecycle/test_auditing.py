@@ -13,6 +13,7 @@ from maildefer.control import journal_reader
 from maildefer.control.audit import audit
 from maildefer.control.history import history_of
 from maildefer.maildir import journal
+from maildefer.maildir.operator import record_keeping
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import APPLICATION, Project, eventually
@@ -128,7 +129,7 @@ def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_oth
         eventually(lambda: os.listdir(project.queue.status), "its keeper has given an account of it", 30)
         for layout in project.layouts.values():
             journal.begin_journal(layout)
-            journal.expect_records(layout)
+            record_keeping.expect_records(layout)
         report = audit([queue], timeout_seconds=0)
         [text] = report.blind
         assert "has workers that began before the journal did" in text
@@ -137,11 +138,11 @@ def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_oth
         eventually(lambda: pool.worker_pids() and old not in pool.worker_pids(), "there is another worker")
         pool.await_ready()
         assert audit([queue]).blind == [], "it hears of the others"
-        journal.expect_records(project.queue, journal_reader.kept_since(project.queue))
+        record_keeping.expect_records(project.queue, journal_reader.kept_since(project.queue))
         assert audit([queue], timeout_seconds=0).blind == [], "it keeps the same journal"
         journal.end_journal(project.queue)
         journal.begin_journal(project.queue)
-        journal.expect_records(project.queue)
+        record_keeping.expect_records(project.queue)
         assert len(audit([queue], timeout_seconds=0).blind) == 1, "what it keeps is one that is gone"
         assert pool.stop() == 0
     finally:

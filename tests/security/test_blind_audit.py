@@ -20,6 +20,7 @@ from maildefer.errors import MaildeferError
 from maildefer.maildir import journal
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.operator import record_keeping
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
 from tests.support.other_users import as_user
@@ -37,7 +38,7 @@ def queue() -> Iterator[Layout]:
     place.chmod(0o755)
     layout = create_queue(str(place / "queue"))
     journal.begin_journal(layout)
-    journal.expect_records(layout)
+    record_keeping.expect_records(layout)
     share_queue(layout.path, FrontEndAccount(user=FRONT, group=GROUP))
     os.chmod(layout.journal, 0o2700)
     yield layout

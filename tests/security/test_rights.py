@@ -28,7 +28,7 @@ from maildefer.maildir import journal, names, reasons
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue, mend, open_queue
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operator import pause_mark, schedule
+from maildefer.maildir.operator import pause_mark, record_keeping, schedule
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.rights import sharing
 from maildefer.maildir.rights.modes import FOLDER_MODES
@@ -409,7 +409,7 @@ def test_the_doctor_is_content_with_what_others_of_the_group_have_put_in(
     queue: Layout, users: Accounts
 ) -> None:
     """Which it may read, as is documented, and not write to."""
-    journal.expect_records(queue)
+    record_keeping.expect_records(queue)
     key = become(users.other, lambda: Pusher(open_queue(queue.path), host=LABEL).push(lambda stem: [DATA]))
     assert [one.verdict for one in told(queue, users)] == ["ok"]
     os.chmod(f"{queue.new}/{key}", 0o660)

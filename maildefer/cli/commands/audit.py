@@ -19,6 +19,7 @@ from maildefer.control.audit import audit as run_audit
 from maildefer.control.journal_reader import kept_since
 from maildefer.maildir import journal
 from maildefer.maildir.layout import open_queue
+from maildefer.maildir.operator import record_keeping
 from maildefer.maildir.operator.entries import FOLDERS
 from maildefer.maildir.rights.recording import barred_writers
 
@@ -50,7 +51,7 @@ def audit(
 def _begin(queues: list[str]) -> None:
     for queue in queues:
         begun = journal.begin_journal(layout := open_or_make(queue))
-        journal.expect_records(layout, None if begun else kept_since(layout))
+        record_keeping.expect_records(layout, None if begun else kept_since(layout))
         output.say(f"{queue} keeps a journal {'from now on' if begun else 'already'}")
         for text in barred_writers(layout.path):
             output.complain(f"{queue}: {text}: `maildefer audit --on {queue}`, as root, gives it the right")

@@ -12,14 +12,12 @@ from maildefer.backoff import Backoff
 from maildefer.host.identity import is_alive
 from maildefer.maildir import journal
 from maildefer.maildir.layout import mend
-from maildefer.maildir.names import Owner
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
 from maildefer.maildir.upkeep.leases import LeaseHolder
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.promote import Promoter
-from maildefer.maildir.upkeep.reclaim import OwnerState, Reclaimer, StateOf
-from maildefer.pool import status_record
+from maildefer.maildir.upkeep.reclaim import Reclaimer, StateOf
 from maildefer.pool.chore_faults import ChoreFaults
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.chores import Chore, Chores
@@ -28,7 +26,7 @@ from maildefer.pool.keeper.limited_entries import LimitedEntries
 from maildefer.pool.keeper.mount_files import MountFiles
 from maildefer.pool.keeper.reclaim_log import log_fence, log_reclaimed_tokens, logged_reclaims
 from maildefer.pool.keeper.retention import QueueSweeper
-from maildefer.pool.keeper.slot_reclaim import DeadSlots
+from maildefer.pool.keeper.slot_reclaim import DeadSlots, owner_states
 from maildefer.pool.keeper.ticker import Ticker
 from maildefer.pool.messages import EntryDeferred, ReloadProgress, SlotReleased
 from maildefer.pool.pause import apply_mark
@@ -263,14 +261,7 @@ class Maintenance:
         )
 
     def _read_scoreboard(self) -> StateOf:
-        """Read what the scoreboard says of claims of our own lease, after the listing that showed them."""
-        on_claim = status_record.on_claims(self._context.board)
-
-        def state_of(owner: Owner) -> OwnerState:
-            on_it = on_claim(owner.pid, owner.seq)
-            return "dead" if on_it is None else "held" if on_it else "alive"
-
-        return state_of
+        return owner_states(self._context.board)
 
     def _is_known_dead(self, holder: LeaseHolder) -> bool:
         """Whether it is dead for sure: its pids are this host's, and neither supervisor nor keeper is alive."""

@@ -7,12 +7,13 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from maildefer.errors import MaildeferError
+from maildefer.maildir.names import Owner
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
-from maildefer.maildir.upkeep.reclaim import Reclaimer
-from maildefer.pool import worker_deaths
+from maildefer.maildir.upkeep.reclaim import OwnerState, Reclaimer, StateOf
+from maildefer.pool import status_record, worker_deaths
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.reclaim_log import log_reclaimed_tokens, logged_reclaims
-from maildefer.pool.scoreboard import State
+from maildefer.pool.scoreboard import Scoreboard, State
 from maildefer.pool.scoreboard_views import HeaderView, SlotView
 
 if TYPE_CHECKING:
@@ -100,3 +101,14 @@ def _name(slot: int) -> str:
 
 def _slot(name: str) -> int:
     return int(name.removeprefix("slot "))
+
+
+def owner_states(board: Scoreboard) -> StateOf:
+    """Read what the scoreboard says of claims of our own lease, after the listing that showed them."""
+    on_claim = status_record.on_claims(board)
+
+    def state_of(owner: Owner) -> OwnerState:
+        on_it = on_claim(owner.pid, owner.seq)
+        return "dead" if on_it is None else "held" if on_it else "alive"
+
+    return state_of
