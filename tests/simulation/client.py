@@ -206,12 +206,14 @@ class Client:
         if fault_rates.refused:
             self._refuse(path)
         self._send_over_network(changes=False)
-        names = list(world.server.directory(path).names)
+        listed = world.server.directory(path)
+        names = list(listed.names)
         if fault_rates.torn and self._random() < fault_rates.torn:
             self._send_over_network(changes=False)
             if fault_rates.gap:
                 world.scheduler.sleep(self._random() * fault_rates.gap)
-            names = torn(names, world.server.directory(path).names, self._random)
+            if world.server.directory(path) is listed:  # else a rename has put another folder in its place
+                names = torn(names, listed.names, self._random)
         if not fault_rates.local:
             self.cache.listings[path] = names[:]
         return names
