@@ -68,9 +68,17 @@ class Rights:
         OSError."""
         if self.owner >= 0:
             self._must_be_in_queue(descriptor)
-            os.fchown(descriptor, self.owner, self.group)
+            self.give_owner(descriptor)
         if self.exceeds_umask:
             os.fchmod(descriptor, self.file_mode)
+
+    def give_owner(self, descriptor: int) -> None:
+        """Give what is in the queue to its owner; where a server takes root for nobody, it stays as it is."""
+        try:
+            os.fchown(descriptor, self.owner, self.group)
+        except PermissionError:
+            if self.is_shared:
+                raise
 
     def _must_be_in_queue(self, descriptor: int) -> None:
         """Raise PermissionError for a file that a link has led to another folder: root would give that away."""
@@ -176,7 +184,7 @@ def give_folder(queue: str, below: str, rights: Rights, mode: int | None = None)
     """Give a folder that this process has made its mode, and, as root, its owner. Raises OSError."""
     with open_folder(queue, *below.split("/")) as made:
         if rights.owner >= 0:
-            os.fchown(made.descriptor, rights.owner, rights.group)
+            rights.give_owner(made.descriptor)
         if not rights.is_shared:
             return
         if mode is None:
