@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from typing import Any
 
 from maildefer.routing import concurrency, rate, route, stateless
@@ -17,6 +16,18 @@ HANDLING_SECONDS = 0.05
 COUNT, STARTS, PERIOD_SECONDS = 2, 30, 5
 RUNNING = "/mnt/nfs/running"
 journal, starts = Journal("journal"), Journal("limited")
+
+
+def remove(path: str) -> None:
+    while True:
+        try:
+            return os.unlink(path)
+        except FileNotFoundError:  # done, and the reply was lost
+            return None
+        except (
+            InterruptedError
+        ):  # of NFS, as the server comes back; Python begins no unlink(2) again by itself
+            pass
 
 
 @route("(what)-(number)@(host)", what="[a-z]+", number="[0-9]+")
@@ -34,6 +45,5 @@ def LIMITED(message: Any, **_: str) -> None:
     os.utime(RUNNING)  # else the listing may be an old one
     starts.note(began, len(os.listdir(RUNNING)))
     time.sleep(HANDLING_SECONDS)
-    with suppress(FileNotFoundError):  # done, and the reply was lost
-        os.unlink(path)
+    remove(path)
     journal.note("end", message.key, message.attempt)
