@@ -11,15 +11,21 @@ from contextlib import contextmanager, suppress
 
 MEAN_SECONDS = float(os.environ.get("CHAOS_HANDLER_SECONDS", "0.01"))
 HOST = os.environ.get("MAILDEFER_HOST_ID", "")
-SUPERVISOR, OWN = os.getppid(), os.getpid()
-# One file for each process, since what counts in the end is on what a killed process was.
-JOURNAL = os.path.join("journal", f"{OWN}-{time.monotonic_ns()}-{SUPERVISOR}")
+_journals: dict[int, str] = {}  # by process: workers are forks of one that has imported this
+
+
+def journal() -> str:
+    """One file for each process, since what counts in the end is on what a killed process was."""
+    own = os.getpid()
+    if own not in _journals:
+        _journals[own] = os.path.join("journal", f"{own}-{time.monotonic_ns()}-{os.getppid()}")
+    return _journals[own]
 
 
 def note(word: str, key: str, *more: object) -> None:
     """One write for each line, so that a killed process leaves whole lines only."""
     line = " ".join(map(str, (word, key, time.monotonic(), *more)))
-    descriptor = os.open(JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(journal(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         os.write(descriptor, f"{line}\n".encode())
     finally:
@@ -38,7 +44,7 @@ def one_of(name: str, most: int, key: str) -> Iterator[None]:
     """
     folder = os.path.join("running", name)
     os.makedirs(folder, exist_ok=True)
-    own = f"{OWN}.{SUPERVISOR}"
+    own = f"{os.getpid()}.{os.getppid()}"
     descriptor = os.open(f"{folder}/.{own}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
