@@ -24,7 +24,7 @@ SIZE_BYTES = 1 << 30  # sparse
 TOLD = (
     "messages pushed",
     "workers killed",
-    "worker processes that died while handling",
+    "messages in handlers of workers that died",
     "handlings beyond one a message",
     "lost",
     "entries left over",
