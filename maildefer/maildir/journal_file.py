@@ -35,7 +35,6 @@ _OTHERS_WRITE: Final = 0o022
 _FLAGS: Final = durable.THERE & ~os.O_WRONLY | os.O_RDWR | os.O_CREAT
 # Faults of a link, a FIFO that nobody reads, a folder, another user's file:
 _IN_THE_WAY: Final = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM}
-_LEFT_OUT: Final = b"?"  # in place of what a killed process has not written to the end
 
 
 class JournalFile(Protocol):
@@ -70,10 +69,10 @@ class MappedFile:
         self._descriptor = descriptor
         self._number = facts.st_dev, facts.st_ino
         self._begin = self._at = 0
-        self._map(facts.st_size - _ROOM_BYTES)
-        written = self._window[:].rstrip(b"\0")
-        self._window[: len(written)] = written.replace(b"\0", _LEFT_OUT)
-        self._at = len(written)
+        # A killed process has left up to twice the room. What it has not written stays NUL, which readers pass over:
+        # any other byte there would belong to the record before.
+        self._map(-(-facts.st_size // _PAGE) * _PAGE - 2 * _ROOM_BYTES)
+        self._at = len(self._window[:].rstrip(b"\0"))
 
     def write(self, data: bytes) -> bool:
         """Add records, always whole. Raises OSError where the disk is full, or another process writes to the file."""

@@ -267,3 +267,25 @@ def test_a_file_of_nothing_but_room_is_not_read_for_ever(tmp_path: Path) -> None
         file.truncate(1 << 40)
     with pytest.raises(UntrustedRecord):
         keys_in(path)
+
+
+def test_processes_that_are_killed_and_others_that_end_keep_the_records_of_those_before(
+    queue: Layout,
+) -> None:
+    """Each goes on right where the one before has stopped, whether that has given its room back or not."""
+    keys: list[str] = []
+    for turn in range(8):
+        begin, is_killed = 1000 * turn, turn % 3 != 2
+        keys += [f"{key}.x" for key in range(begin, begin + MANY)]
+
+        def act(begin: int = begin, is_killed: bool = is_killed) -> None:
+            writing = pen(queue)
+            write(writing, begin)
+            if is_killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            writing.close()
+
+        forked(act, code=signal.SIGKILL if is_killed else 0)
+    assert sorted(recorded(queue)) == sorted(keys)
+    [mapped] = mapped_files(queue)
+    assert b"\0" not in mapped.read_bytes().rstrip(b"\0")
