@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from benchmarks import processes
 from benchmarks.ports import free_port
@@ -18,6 +19,7 @@ from tests.support import certificates
 from tests.support.certificates import CI
 from tests.support.front_end import ROOT, SECONDS, wait_until
 from tests.support.next_server import RealServer, greets
+from tests.support.other_users import ACCOUNTS_LOCK
 
 # Unpacked by .ci/setup: Debian has one mail server on a machine.
 _PROGRAM = ROOT / ".cache/exim/usr/sbin/exim4"
@@ -130,10 +132,11 @@ def running(
         )
     )
     command = ["unshare", "--mount", "sh", "-euc", _START, "sh", str(folder)]
-    with open(folder / "out", "ab") as out:
-        master = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    try:
+    with FileLock(ACCOUNTS_LOCK):  # who adds a user puts another file in the place of the mounted one
+        with open(folder / "out", "ab") as out:
+            master = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         wait_until(lambda: greets(port) or master.poll() is not None)
+    try:
         assert master.poll() is None, (folder / "out").read_text()
         yield RealServer(port=port, maildir=folder / "spool/mail", field=b"Envelope-to")
     finally:
