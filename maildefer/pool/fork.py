@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NoReturn
 
 from maildefer import events
 from maildefer.host.linux.descendants import ProcessEntry
@@ -65,9 +65,18 @@ def fork(main: Callable[[], int]) -> int:
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
+
+    def child() -> int:
+        _set_up_child(parent)
+        return main()
+
+    end_with(child)
+
+
+def end_with(main: Callable[[], int]) -> NoReturn:
+    """Run `main` in a process that was forked, and end it with that code; with 1, printed, for what `main` raises."""
     code = 1
     try:
-        _set_up_child(parent)
         code = main()
     except BaseException:  # noqa: BLE001  # nothing above catches it: print it, and end as a failure
         traceback.print_exc()

@@ -1,21 +1,28 @@
 """How an intake process is executed: its command line, its environment, and the descriptors that it inherits.
 
-It is executed anew, never forked, so that no handler code is in it (I11). Whoever executes it blocks `EARLY_SIGNALS`.
+It is executed anew, never forked, so that no handler code is in it (I11). Whoever executes it blocks `EARLY_SIGNALS`,
+as `ProcessImage.execute` does for programs without a supervisor.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from maildefer import events
 from maildefer.host import environment
 from maildefer.intake.connection_table import TableRow
+from maildefer.intake.startup import EARLY_SIGNALS
 from maildefer.pool.fork import read_only_memory
+
+if TYPE_CHECKING:
+    import subprocess
 
 INTAKE_MODULE = "maildefer.intake"
 HTTP_MODULE = "maildefer.intake.http"
@@ -57,6 +64,24 @@ class ProcessImage:
     argv: list[str]
     environ: dict[str, str]
     inherited: list[int]
+
+    def execute(self, *, cwd: str | None = None) -> subprocess.Popen[bytes]:
+        """Execute it as a child that logs to this process's log. Raises OSError."""
+        import subprocess  # not in a supervisor
+
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, EARLY_SIGNALS)  # the process inherits it
+        try:
+            return subprocess.Popen(
+                self.argv,
+                pass_fds=self.inherited,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=events.descriptor(),
+                env=self.environ,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from typing import Any, Final
 from maildefer import events
 from maildefer.errors import MaildeferError
 from maildefer.host.linux.readiness import await_readable
-from maildefer.intake.startup import EARLY_SIGNALS
 from maildefer.pool.frontend.intake_command import BoundSocket, IntakeCommand, RoutesMemory
 from maildefer.pool.frontend.status_report import read_report
 from maildefer.untrusted import UntrustedRecord
@@ -60,18 +59,9 @@ class IntakeLauncher:
             routes=self._routes,
             environment=self._environment,
         ).image(report_fd=self._report, lifeline_fd=lifeline, ready_fd=ready)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, EARLY_SIGNALS)  # the process inherits it
         try:
-            self.process = subprocess.Popen(
-                image.argv,
-                pass_fds=image.inherited,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=events.descriptor(),
-                env=image.environ,
-            )
+            self.process = image.execute()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(lifeline)
             os.close(ready)
         self.began = time.monotonic()

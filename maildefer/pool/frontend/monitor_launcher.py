@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
-from maildefer.intake.startup import EARLY_SIGNALS
 from maildefer.pool.frontend.health_port import MONITOR, MONITOR_MODULE, bind_health
 from maildefer.pool.frontend.intake_command import IntakeCommand
 from maildefer.pool.frontend.listeners import WebListener
@@ -53,19 +50,9 @@ class MonitorLauncher:
         report = os.memfd_create(MONITOR)  # which nobody reads
         command = IntakeCommand(module=MONITOR_MODULE, options=self._options, listeners=[listener])
         image = command.image(report_fd=report, lifeline_fd=self._lifeline)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, EARLY_SIGNALS)  # the process inherits it
         try:
-            process = subprocess.Popen(
-                image.argv,
-                pass_fds=image.inherited,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=events.descriptor(),
-                env=image.environ,
-            )
+            process = image.execute(cwd="/")
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(report)
         events.emit("child.started", kind=MONITOR, pid=process.pid, address=str(listener))
         code = process.wait()

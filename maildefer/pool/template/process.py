@@ -11,10 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import time
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -27,6 +24,7 @@ from maildefer.host.linux.process_title import set_title
 from maildefer.host.linux.unshareable import find_unshareable, open_descriptors
 from maildefer.host.working_directory import WorkingDirectory
 from maildefer.pool.context import PoolContext
+from maildefer.pool.fork import end_with
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import ProbeReport
 from maildefer.pool.scoreboard import ProcessKind
@@ -149,7 +147,7 @@ class ReadyTemplate:
         except OSError as fault:
             os.write(writer, str(fault).encode())
             os._exit(0)
-        _end_with(lambda: self._become_worker(order, output, writer, between))
+        end_with(lambda: self._become_worker(order, output, writer, between))
 
     def _become_worker(self, order: ForkWorker, output: int, writer: int, between: int) -> int:
         os.setsid()  # what its handlers start is in its session, unless it makes one of its own
@@ -173,16 +171,3 @@ def _await_registration(context: PoolContext, slot: int, between: int) -> None:
         time.sleep(seconds)
         seconds = min(2 * seconds, _LONGEST_LOOK_SECONDS)
     die_with_parent(context.supervisor)
-
-
-def _end_with(main: Callable[[], int]) -> NoReturn:
-    code = 1
-    try:
-        code = main()
-    except BaseException:  # noqa: BLE001  # nothing above catches it: print it, and end as a failure
-        traceback.print_exc()
-    finally:
-        try:
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
