@@ -20,10 +20,12 @@ from maildefer.maildir.names import pushed_at
 from maildefer.maildir.operator import entries, pause_mark
 from maildefer.maildir.operator.inspection import look_into_queue
 from maildefer.maildir.operator.pause_mark import PauseMark
+from maildefer.maildir.upkeep.closures import Closures
 from maildefer.untrusted import objects
 
 _TOLD_EVERY_SECONDS: Final = 60.0  # at the latest: see the keeper's status files
 _TURN_NAMES: Final = 1000  # names of a folder before the next one has its turn
+_MOST_DOWN: Final = 100  # destinations that are told of by name: domains are whatever somebody sends to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,16 @@ class ServingHost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DownDestination:
+    """A destination of mail that is down: `is_server` where the settings name it, else it is a recipient's domain."""
+
+    destination: str
+    seconds: float  # since it was found down
+    words: str  # what it said last, or what happened instead
+    is_server: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EntryCounts:
     """Counts of entries; `complete` is False where time ran out before all were counted."""
 
@@ -63,6 +75,10 @@ class EntryCounts:
     serving: tuple[ServingHost, ...]  # by live leases: of those that are silent, too, until they are fenced
     pause: PauseMark | None = None  # of the queue, on all hosts
     free_bytes: int | None = None  # of its filesystem; None where it does not say
+    down_destinations: int = 0  # known to the settings' first queue, of mail to all servers
+    down: tuple[
+        DownDestination, ...
+    ] = ()  # these, those first that were tried most often, as far as they are few
 
 
 def read_queue_status(queue: str, seconds: float) -> EntryCounts:
@@ -74,7 +90,19 @@ def read_queue_status(queue: str, seconds: float) -> EntryCounts:
     ttl = read_format(layout).ttl_seconds
     serving = tuple(_serving(lease, ttl) for lease in read_leases(queue))
     count = _EntryCounter(layout, time.monotonic() + seconds)
+    closures, now = Closures(layout, now=time.time), time.time()
     try:
+        closed = [one for one in closures.closed(touch=False) if not one.is_left(now)]
+        records = map(closures.record_of, closed[:_MOST_DOWN])
+        down = [
+            DownDestination(
+                destination=one.name,
+                seconds=round(now - one.since_seconds, 1),
+                words=one.words,
+                is_server=one.is_server,
+            )
+            for one in records
+        ]
         count.count_all()
     except OSError as fault:
         scan.raise_unread(layout.path, fault)
@@ -91,6 +119,8 @@ def read_queue_status(queue: str, seconds: float) -> EntryCounts:
         serving=serving,
         pause=pause_mark.read_pause_mark(layout),
         free_bytes=_free_bytes(layout.path),
+        down_destinations=len(closed),
+        down=tuple(down),
     )
 
 

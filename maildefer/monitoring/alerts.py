@@ -108,6 +108,12 @@ class AlertFinder:
         yield from self._lasts(("old", name), age > self._limits["oldest_seconds"], now, old)
         is_full = free is not None and free < self._limits["free_bytes"]
         yield from self._lasts(("full", name), is_full, now, full)
+        down = {("down", name, one.destination): one for one in found.down if one.is_server}
+        self._lasting -= {what for what in self._lasting if what[:2] == ("down", name) and what not in down}
+        for what, one in down.items():
+            text = f"{one.destination} is down for {one.seconds:.0f} s: {one.words}"
+            alert = Alert(event="destination_down", queue=name, text=text)
+            yield from self._lasts(what, one.seconds > self._limits["down_seconds"], now, alert)
 
     def _lasts(self, name: tuple[object, ...], is_so: bool, now: float, alert: Alert) -> Iterator[Alert]:
         """Tell once of what lasts, and again only after it was over, a minute later at the earliest."""

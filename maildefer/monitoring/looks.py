@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from functools import partial
 from typing import Final
 
@@ -14,9 +13,6 @@ from maildefer.control.queue_status import EntryCounts, read_queue_status
 from maildefer.host import runtime_dir
 from maildefer.host.bounded_async import call_again
 from maildefer.host.bounded_call import CallFailed, TimedOut
-from maildefer.maildir.due import clock_of
-from maildefer.maildir.layout import Layout
-from maildefer.maildir.upkeep.closures import Closures
 
 Found = LocalStatus | EntryCounts | TimedOut | CallFailed | None
 _ASK_SECONDS: Final = 0.8  # orchestrators wait for a second
@@ -25,13 +21,6 @@ _COUNT_SECONDS: Final = 10.0
 _COUNT_EVERY_SECONDS: Final = 15.0
 _REST: Final = 20.0  # of the time that a look at a queue takes: a million entries are listed for a second
 _PATIENCE_SECONDS: Final = 1.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueCounts(EntryCounts):
-    """Counts of a queue, and the destinations that it knows to be down, with the seconds since then."""
-
-    down: tuple[tuple[str, float], ...] = ()
 
 
 class SharedLook:
@@ -88,14 +77,9 @@ def _queue_look(path: str) -> SharedLook:
     return SharedLook(partial(_count, path), _COUNT_SECONDS + 2, _COUNT_EVERY_SECONDS)
 
 
-def _count(path: str) -> QueueCounts:
+def _count(path: str) -> EntryCounts:
     os.nice(10)
-    counts, layout = read_queue_status(path, _COUNT_SECONDS), Layout(path)
-    down: list[tuple[str, float]] = []
-    if os.path.isdir(f"{layout.control}/closed"):
-        now = clock_of(layout).now
-        down = [(one.name, now() - one.since_seconds) for one in Closures(layout, now=now).records()]
-    return QueueCounts(**{one.name: getattr(counts, one.name) for one in fields(counts)}, down=tuple(down))
+    return read_queue_status(path, _COUNT_SECONDS)
 
 
 def _ask(pidfile: str) -> LocalStatus | None:

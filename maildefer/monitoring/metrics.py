@@ -15,7 +15,7 @@ from maildefer.control import health
 from maildefer.control.local_processes import LocalStatus, problems_of
 from maildefer.control.queue_status import EntryCounts
 from maildefer.host.identity import this_host
-from maildefer.monitoring.looks import Found, QueueCounts, queue_name
+from maildefer.monitoring.looks import Found, queue_name
 from maildefer.pool.counts.memory import BOUNDS
 from maildefer.untrusted import number, objects
 from maildefer.version import VERSION
@@ -155,13 +155,13 @@ def _of_queues(process: Found, queues: Mapping[str, Found]) -> Iterator[Metric]:
     complete = [((name,), one.complete) for name, one in counts.items()]
     oldest = [((name,), one.oldest_seconds or 0.0) for name, one in counts.items()]
     free = [((name,), one.free_bytes) for name, one in counts.items() if one.free_bytes is not None]
-    down = sorted(
-        (name, since) for one in counts.values() if isinstance(one, QueueCounts) for name, since in one.down
-    )
-    most = [((name,), since) for name, since in down[:_MOST_DESTINATIONS]]
+    down = sum(one.down_destinations for one in counts.values())
+    since = [((each.destination,), each.seconds) for one in counts.values() for each in one.down]
     queue = ("queue",)
-    yield _gauge("destinations_down", "Mail servers that are down.", (), [((), len(down))] if counts else [])
-    yield _gauge("destination_down_seconds", "Since when it is down.", ("destination",), most)
+    yield _gauge("destinations_down", "Mail servers that are down.", (), [((), down)] if counts else [])
+    yield _gauge(
+        "destination_down_seconds", "Since when it is down.", ("destination",), since[:_MOST_DESTINATIONS]
+    )
     yield _gauge("queue_readable", "1: the queue could be looked at in time.", queue, readable)
     yield _gauge("queue_counted", "1: all entries were counted, in time.", queue, complete)
     yield _gauge("queue_entries", "Entries, on all hosts, by state.", (*queue, "state"), entries)

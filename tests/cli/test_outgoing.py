@@ -11,7 +11,7 @@ import pytest
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.operator import schedule
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.upkeep.closures import Closures
+from maildefer.maildir.upkeep.closures import LONGEST_SECONDS, Closures
 from maildefer.message.envelope import block
 from tests.cli.conftest import Maildefer
 
@@ -75,6 +75,17 @@ def test_each_destination_is_shown_with_what_waits_and_why(
     assert first.endswith("Connection refused (mx.c.example)")
     assert "down for" in first
     assert second.split()[:2] == ["b.example", "1"]
+
+
+def test_what_is_down_and_left_is_shown_as_long_as_anything_waits_for_it(
+    maildefer: Maildefer, queue: Layout, home: Layout
+) -> None:
+    push(queue, "ann@c.example")
+    closures = Closures(home, now=lambda: time.time() - 3 * LONGEST_SECONDS)
+    for name in ("c.example", "left.example"):
+        closures.close(name, "no")
+    [told] = map(json.loads, maildefer("outgoing", "--json").out.splitlines())
+    assert (told["destination"], told["last_words"]) == ("c.example", "no")
 
 
 def test_what_strangers_have_said_forges_no_line(maildefer: Maildefer, queue: Layout, home: Layout) -> None:

@@ -30,6 +30,7 @@ from maildefer.doctor.findings import refuse
 from maildefer.host import pidfile, runtime_dir
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, create_queue
+from maildefer.maildir.upkeep.closures import LONGEST_SECONDS, Closures
 from maildefer.maildir.upkeep.leases import Lease, LeaseHolder
 from tests.support.monitor import FileConnection, get
 from tests.support.queues import holder, somebody_else
@@ -729,6 +730,31 @@ def test_a_long_folder_leaves_no_other_uncounted(queue, monkeypatch):
     Path(queue.new, "1700000000.x.host").touch()
     told = queue_status.read_queue_status(queue.path, 0)
     assert (told.waiting, told.deferred, told.partial) == (1, 0, ("dead",))
+
+
+def test_a_server_that_is_down_is_degraded_and_a_strangers_domain_is_only_named(maildefer, queue):
+    closures = Closures(queue, now=time.time)
+    closures.close("127.0.0.1:25", "connection refused\x1b[31m")
+    for number in range(7):
+        closures.close(f"{number}.example", "connection refused")
+    [told] = [json.loads(line) for line in maildefer("status", "--json", queue.path).out.splitlines()]
+    assert (told["down_destinations"], len(told["down"])) == (8, 8)
+    [server] = told["degraded"]
+    assert re.fullmatch(
+        r"127\.0\.0\.1:25 is down for .*: connection refused.*; see `maildefer outgoing`", server
+    )
+    shown = maildefer("status", queue.path).out
+    assert shown.count(" is down for ") == 5
+    assert "3 more destinations are down: see `maildefer outgoing`" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_destination_that_nothing_is_sent_to_any_more_is_no_longer_down(queue, monkeypatch):
+    Closures(queue, now=time.time).close("old.example:25", "connection refused")
+    wall = time.time
+    assert queue_status.read_queue_status(queue.path, 10).down_destinations == 1
+    monkeypatch.setattr(time, "time", lambda: wall() + 60 * 1.1 + LONGEST_SECONDS + 1)
+    assert queue_status.read_queue_status(queue.path, 10).down == ()
 
 
 # A pool

@@ -30,10 +30,10 @@ outgoing_config = {"host": "127.0.0.1", "port": %d}
 """
 
 
-def told(pool: Pool, *, code: int = 0) -> list[dict[str, Any]]:
+def told(pool: Pool) -> list[dict[str, Any]]:
     """The lines of a status, which `maildefer` holds to the schema."""
     ended = maildefer(pool, "status", "--json")
-    assert ended.returncode == code, ended.stderr
+    assert ended.returncode == 4, ended.stderr
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
@@ -81,6 +81,8 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     eventually(lambda: '"down_since"' in maildefer(pool, "outgoing", "--json").stdout, "and is down")
     assert pool.status()["deliveries"][0]["outcomes"]["deferred"] > 0
     lines = told(pool)
+    [down] = of_queue(lines, "run/queue")["degraded"]
+    assert f"127.0.0.1:{port} is down for " in down
     seen = {
         name
         for line in lines
@@ -103,7 +105,7 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
 
     project.edit("workers/front.py", "@route(", "no python\n@route(")
     assert maildefer(pool, "reload").returncode == 78
-    refused = of_process(told(pool, code=4))
+    refused = of_process(told(pool))
     assert refused["status"]["reload"]["refused"] == refused["status"]["reload_refused"] is not None
 
     [unknown] = map(json.loads, maildefer(pool, "status", "run/none", "--json").stdout.splitlines()[1:])
@@ -115,7 +117,7 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     assert every - seen - only_in_faults == set(), "what the schema describes is there"
 
     pool.signal(signal.SIGSTOP)
-    stopped = of_process(told(pool, code=4))
+    stopped = of_process(told(pool))
     assert stopped["status"] is None
     assert "stopped" in stopped["problem"]
     pool.signal(signal.SIGCONT)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from maildefer.control.local_processes import LocalStatus
-from maildefer.control.queue_status import EntryCounts
+from maildefer.control.queue_status import DownDestination, EntryCounts
 from maildefer.host.bounded_call import TimedOut
 from maildefer.host.identity import this_host
 from maildefer.monitoring.alerts import Alert, AlertCommand, AlertFinder
 
-LIMITS = {"oldest_seconds": 900.0, "free_bytes": 1000}
+LIMITS = {"oldest_seconds": 900.0, "free_bytes": 1000, "down_seconds": 900.0}
 
 
 def process(up_seconds: float = 1.0, **status: Any) -> LocalStatus:
@@ -30,9 +30,11 @@ def buried(count: int, kind: str = "ValueError", last: str = "k1\nboom") -> dict
     return {**facts, "count": count, "last": last}
 
 
-def counts(oldest: float | None = None, free: int | None = None) -> EntryCounts:
+def counts(
+    oldest: float | None = None, free: int | None = None, down: tuple[DownDestination, ...] = ()
+) -> EntryCounts:
     numbers: Any = dict.fromkeys(("waiting", "claimed", "deferred", "later", "dead"), 3)
-    more: Any = {"complete": True, "partial": (), "serving": ()}
+    more: Any = {"complete": True, "partial": (), "serving": (), "down": down}
     return EntryCounts(queue="/p/run/queue", oldest_seconds=oldest, free_bytes=free, **numbers, **more)
 
 
@@ -118,6 +120,23 @@ def test_a_disk_that_is_nearly_full_is_told_and_one_that_does_not_say_is_not(wat
     assert watch.at(0, a=counts(free=None), b=counts(free=1001)) == []
     [alert] = watch.at(2, a=counts(free=None), b=counts(free=999))
     assert (alert.event, alert.queue, alert.text) == ("disk_nearly_full", "run/b", "999 bytes are free")
+
+
+def test_a_server_of_the_settings_that_is_down_for_long_is_told_once_and_strangers_domains_are_not(
+    watch: Watch,
+):
+    def down(seconds: float, name: str = "mx.example:25") -> EntryCounts:
+        known = DownDestination(
+            destination=name, seconds=seconds, words="421 no", is_server=name.endswith(":25")
+        )
+        return counts(down=(known,))
+
+    assert watch.at(0, queue=down(899)) == watch.at(2, queue=down(99999, "b.example")) == []
+    [alert] = watch.at(4, queue=down(901))
+    assert (alert.event, alert.queue) == ("destination_down", "run/queue")
+    assert alert.text == "mx.example:25 is down for 901 s: 421 no"
+    assert watch.at(100, queue=down(997)) == watch.at(102, queue=counts()) == []
+    assert watch.events_at(104, queue=down(901)) == [("destination_down", 1)]
 
 
 def test_each_refused_reload_is_told_by_its_reason(watch: Watch):

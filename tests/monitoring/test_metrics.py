@@ -22,7 +22,6 @@ from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.upkeep.closures import Closures
-from maildefer.monitoring import looks
 from maildefer.monitoring.looks import Found
 from maildefer.monitoring.metrics import exposition
 from tests.support.front_end import ROOT
@@ -164,7 +163,7 @@ def test_destinations_that_are_down_are_told_by_name_as_far_as_there_are_few(lay
     closures = Closures(layout, now=time.time)
     for number in range(60):
         closures.close(f"mx{number:02}.example", "450 no")
-    found = metrics(queue=looks._count(layout.path))
+    found = metrics(queue=read_queue_status(layout.path, 5.0))
     assert found["destinations_down"] == 60
     names = [name for name in found if name.startswith("destination_down_seconds")]
     assert len(names) == 50

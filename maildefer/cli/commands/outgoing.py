@@ -66,7 +66,8 @@ def _show(queues: dict[str, Layout], destinations: Destinations, home: Layout, j
             found.oldest = arrived if found.oldest is None else min(arrived, found.oldest)
         if one.entry.due is not None and not schedule.is_held(one.entry):
             found.due.append(one.entry.due)
-    down = {record.name: record for record in answered(bounded(lambda: _closures(home).records()), home.path)}
+    records, now = answered(bounded(lambda: _closures(home).records()), home.path), time.time()
+    down = {one.name: one for one in records if one.name in waiting or not one.closure.is_left(now)}
     rows = []
     for name in sorted(waiting.keys() | down.keys(), key=lambda name: (name not in down, name)):
         facts = _facts(name, waiting.get(name, _DestinationEntries()), down.get(name))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from maildefer.cli import output
 from maildefer.cli.live.status_words import (
+    down_words,
     idle_words,
     limited_words,
     pause_words,
@@ -24,9 +23,7 @@ from maildefer.cli.status_survey import StatusSurvey
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts, ServingHost
 from maildefer.host.identity import this_host
-from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.upkeep.closures import Closures
 from maildefer.untrusted import number, objects
 
 
@@ -138,12 +135,8 @@ def overview_of(
     at: float,
     looked_seconds: float | None,
     home: str,
-    down: Mapping[str, tuple[str, ...]],
 ) -> Overview:
-    """The rows of a survey, for a command in the folder `home`; `down` are words of `down_in` by queue.
-
-    What other hosts wrote is untrusted.
-    """
+    """The rows of a survey, for a command in the folder `home`. What other hosts wrote is untrusted."""
     own = seen.own_leases
     pools = [_local(one) for one, _ in seen.local]
     others: dict[tuple[str, int], PoolRow] = {}
@@ -155,7 +148,7 @@ def overview_of(
     queues = []
     for path, counts in seen.queues.items():
         if isinstance(counts, EntryCounts):
-            notes = (*_notes(path, counts, seen), *down.get(path, ()))
+            notes = tuple(_notes(path, counts, seen))
             told = problems_of_queue(counts, own, is_kept=path in seen.kept_queues)
             for pool in [_other(lease) for lease in counts.serving if lease.lease not in own]:
                 before = others.setdefault((pool.host, pool.pid), pool)
@@ -176,18 +169,6 @@ def overview_of(
         looked_seconds=looked_seconds,
         workers=tuple(worker for pool in pools for worker in pool.workers),
         attempts=tuple(counts for one, _ in seen.local for counts in _attempts(one.status or {})),
-    )
-
-
-def down_in(queue: str) -> tuple[str, ...]:
-    """The destinations of mail that a queue knows to be down, in words. It touches the mount."""
-    layout = Layout(queue)
-    if not os.path.isdir(f"{layout.control}/closed"):
-        return ()
-    now = time.time()
-    return tuple(
-        f"{one.name} is down for {output.duration(now - one.since_seconds)}: {one.words}"
-        for one in Closures(layout, now=time.time).records()
     )
 
 
@@ -273,3 +254,4 @@ def _notes(path: str, counts: EntryCounts, seen: StatusSurvey) -> Iterator[str]:
         for queue in objects((one.status or {}).get("queues")):
             if queue.get("path") == path and (limited := limited_words(queue)):
                 yield limited
+    yield from map(down_words, counts.down)

@@ -9,7 +9,7 @@ from typing import Any
 from maildefer.cli import output
 from maildefer.control import health
 from maildefer.control.local_processes import LocalStatus
-from maildefer.control.queue_status import EntryCounts, ServingHost
+from maildefer.control.queue_status import DownDestination, EntryCounts, ServingHost
 from maildefer.maildir.operator.pause_mark import PauseMark
 from maildefer.untrusted import number
 
@@ -24,7 +24,7 @@ def problems_of_process(one: LocalStatus) -> list[str]:
 def problems_of_queue(counts: EntryCounts, own: Collection[str], *, is_kept: bool) -> list[str]:
     """The problems of a queue, as the mount shows it, but for those that this host's own pools report.
 
-    The queue of a sink is served by no pool.
+    The queue of a sink is served by no pool. That strangers' domains are down is no fault of ours.
     """
     found = []
     for lease in counts.serving:
@@ -35,7 +35,12 @@ def problems_of_queue(counts: EntryCounts, own: Collection[str], *, is_kept: boo
             found += [f"{lease.lease}: {why}" for why in health.why_reload_refused(lease.status)]
     if counts.waiting and not counts.serving and not is_kept:
         found.append(f"nobody serves it, and {output.count(counts.waiting, 'entry waits', 'entries wait')}")
-    return found
+    return found + [f"{down_words(one)}; see `maildefer outgoing`" for one in counts.down if one.is_server]
+
+
+def down_words(down: DownDestination) -> str:
+    """Since when a destination of mail is down, and what it said."""
+    return f"{down.destination} is down for {output.duration(down.seconds)}: {down.words}"
 
 
 def unknown_words(queue: str, problem: str) -> str:

@@ -12,12 +12,11 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from itertools import repeat
 from typing import Any, Final
 
 from maildefer.cli.live.history import History
-from maildefer.cli.live.overview import Overview, down_in, overview_of
+from maildefer.cli.live.overview import Overview, overview_of
 from maildefer.cli.status_survey import SECONDS, ask_of, asked_of, looks_at, queues_of, survey_of
 from maildefer.host.bounded_async import call_again
 from maildefer.host.runtime_dir import RuntimeRecord
@@ -47,8 +46,6 @@ class Watch:
         self._watchers = 0
         self._known: list[str] = []
         self._looks: list[Any] = []
-        self._before: list[Any] = []  # these, and what was found of destinations
-        self._down: dict[str, tuple[str, ...]] = {}
         self._looked: float | None = None  # on the loop's clock
         self._next_look = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -78,7 +75,7 @@ class Watch:
         local = [(asked_of(record, answer), None) for record, answer in zip(records, answers, strict=True)]
         age = None if self._looked is None else loop.time() - self._looked
         seen = survey_of([*local], self._known, self._looks)
-        self.publish(overview_of(seen, time.monotonic(), age, self._home, self._down))
+        self.publish(overview_of(seen, time.monotonic(), age, self._home))
 
     def publish(self, overview: Overview) -> None:
         """Note an overview in the history, and tell those who wait for news."""
@@ -110,14 +107,10 @@ class Watch:
         loop = asyncio.get_running_loop()
         began = loop.time()
         jobs = looks_at(known, elsewhere=not self._named)
-        counted = len(jobs)
-        jobs += [partial(down_in, queue) for queue in known]
-        is_again = known == self._known and len(self._before) == len(jobs)
-        before = self._before if is_again else [None] * len(jobs)
-        self._before = looks = await asyncio.gather(*map(call_again, jobs, repeat(SECONDS), before))
-        self._known, self._looks, self._looked = known, looks[:counted], loop.time()
-        told = zip(known, looks[counted:], strict=True)
-        self._down = {queue: words for queue, words in told if isinstance(words, tuple)}
+        is_again = known == self._known and len(self._looks) == len(jobs)
+        before = self._looks if is_again else [None] * len(jobs)
+        self._looks = await asyncio.gather(*map(call_again, jobs, repeat(SECONDS), before))
+        self._known, self._looked = known, loop.time()
         pause = min(max(_WATCHED_SECONDS, _SHARE * (self._looked - began)), _LONGEST_SECONDS)
         self._next_look = self._looked + pause
 

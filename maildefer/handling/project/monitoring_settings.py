@@ -13,7 +13,12 @@ from maildefer.handling.project.setting_place import is_decorator, place, wrong
 from maildefer.units import seconds_of
 
 HEALTH_VARIABLE: Final = "MAILDEFER_HEALTH"
-_ALERT_LIMITS: Final = {"oldest_seconds": 900.0, "free_bytes": 1e9, "timeout_seconds": 30.0}
+_ALERT_LIMITS: Final = {
+    "oldest_seconds": 900.0,
+    "free_bytes": 1e9,
+    "down_seconds": 900.0,
+    "timeout_seconds": 30.0,
+}
 _NAMES: Final[dict[str, type]] = {"host": str, "port": int, "socket": str, "socket_mode": str}
 _EXAMPLE: Final = 'a mapping such as {"port": 8827}, with a host, or {"socket": "run/health.sock"}'
 

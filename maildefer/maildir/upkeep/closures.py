@@ -61,6 +61,10 @@ class Closure:
         """How long it is closed if the next trial fails."""
         return pause_after(self.failures + 1)
 
+    def is_left(self, now: float) -> bool:
+        """Whether no trial was made since one was due, long ago: nothing is sent there any more."""
+        return now - self.due_seconds > LONGEST_SECONDS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosureRecord:
@@ -70,6 +74,11 @@ class ClosureRecord:
     name: str
     since_seconds: float
     words: str
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is a server, HOST:PORT or a socket file, as the settings name it; else a domain."""
+        return self.name.startswith("/") or (":" in self.name and not self.name.endswith("]"))
 
 
 class Closures:
@@ -139,7 +148,7 @@ class Closures:
                 return closure.due_seconds - now, False
             failures = 1 if closure is None else closure.failures + 1
             seconds = pause_after(failures) * self._draw(0.9, 1.1)
-            since = now if closure is None else self._read(closure, now).since_seconds
+            since = now if closure is None else self.record_of(closure).since_seconds
             record = {"name": name, "since": int(since), "words": words[:_LONGEST_WORDS]}
             system, token = confined_to(self._layout.path, self._system), self._system.token(8)
             make_in(self._layout.path, ".maildefer/closed", system)
@@ -177,15 +186,20 @@ class Closures:
             return False
         return self._renamed(self._seen[hash_of(name)], is_tried=False, seconds=0.0)
 
-    def records(self) -> list[ClosureRecord]:
-        """All that are closed, the first due first. Raises StorageFault's kinds."""
+    def closed(self, *, touch: bool = True) -> list[Closure]:
+        """All that are closed, those first that have failed most often; seen freshly with `touch`, which writes.
+
+        Raises StorageFault's kinds.
+        """
         try:
-            self._list()
+            self._list(touch=touch)
         except OSError as fault:
             raise_named(self._path, fault)
-        now = self._now()
-        closures = sorted(self._seen.values(), key=lambda one: one.due_seconds)
-        return [self._read(one, now) for one in closures]
+        return sorted(self._seen.values(), key=lambda one: -one.failures)
+
+    def records(self) -> list[ClosureRecord]:
+        """What is told of all that are closed. Raises StorageFault's kinds."""
+        return [self.record_of(one) for one in self.closed()]
 
     def record(self, name: str) -> ClosureRecord | None:
         """What is told of that one; None where it is open. Raises StorageFault's kinds."""
@@ -223,8 +237,10 @@ class Closures:
     def _see(self, closure: Closure) -> None:
         self._seen[closure.hash] = closure
 
-    def _read(self, closure: Closure, now: float) -> ClosureRecord:
+    def record_of(self, closure: Closure) -> ClosureRecord:
+        """What is told of one."""
         found: dict[str, Any] = {}
+        now = self._now()
         system = confined_to(self._layout.path, self._system)
         with suppress(OSError, UntrustedRecord):  # replaced since the listing, or damaged
             found = read_record(f"{self._path}/{closure.file}", files=system)
