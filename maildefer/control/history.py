@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -42,6 +42,7 @@ _NOTES: Final = {
 _FORMER: Final = {"handedoff": "handed_off"}  # of earlier versions
 _LATER: Final = {"outcome", "sent", "replay", "edit", "requeue"}  # facts of notes that are no first ones
 _CLOCKS_SECONDS: Final = 3600.0  # by which a host's clock may be behind
+_NEWEST_BYTES: Final = 64 << 20  # of a journal, where the last reasons are sought
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,19 @@ def history_of(queues: Sequence[Layout], key: str) -> list[HistoryEvent]:
         host = name.split(".")[1]
         events.append(HistoryEvent(when=record.when, host=host, queue=queue.path, event=event, facts=facts))
     return events + [one for queue in queues for one in _now(queue, key)]
+
+
+def last_reasons(queue: Layout, keys: Collection[str]) -> dict[str, str]:
+    """Why entries were put off last, by key, as far as the newest records of the journal tell.
+
+    It reads so much of the journal and no more, however long that is. Raises OSError.
+    """
+    found: dict[str, tuple[float, str]] = {}
+    records = _records([queue], 0.0, b",reason=", newest_bytes=_NEWEST_BYTES) if keys else ()
+    for _, _, record in records:
+        if record.verb == "note" and record.key in keys and (reason := record.facts.get("reason")):
+            found[record.key] = max(found.get(record.key, (0.0, "")), (record.when, reason))
+    return {key: reason for key, (_, reason) in found.items()}
 
 
 def _rank(record: JournalRecord) -> int:
@@ -165,18 +179,26 @@ def _now(queue: Layout, key: str) -> Iterator[HistoryEvent]:
 
 
 def _records(
-    queues: Sequence[Layout], since: float, part: bytes
+    queues: Sequence[Layout], since: float, part: bytes, newest_bytes: int | None = None
 ) -> Iterator[tuple[Layout, str, JournalRecord]]:
-    """The records of all journals in which that stands, with queue and file; what can't be read is passed over."""
+    """The records of all journals in which that stands, with queue and file; what can't be read is passed over.
+
+    With `newest_bytes`, only the ends of the newest files, each by a quarter of it at most.
+    """
     day = time.strftime("%Y-%m-%d", time.gmtime(max(0.0, since - _CLOCKS_SECONDS)))
     for queue in queues:
         if not os.path.isdir(queue.journal):
             continue
-        for name in list_files(queue):
-            if name[:10] < day:
-                continue
+        names = [name for name in list_files(queue) if name[:10] >= day]
+        left = newest_bytes
+        for name in names if newest_bytes is None else reversed(names):
             with suppress(OSError, UntrustedRecord):
-                for line, _ in read_lines(f"{queue.journal}/{name}"):
+                path, first = f"{queue.journal}/{name}", 0
+                if left is not None and newest_bytes is not None:
+                    size = os.lstat(path).st_size
+                    first = max(0, size - min(left, newest_bytes // 4))
+                    left -= size - first
+                for line, _ in read_lines(path, first):
                     if part in line:
                         with suppress(UntrustedRecord):  # torn
                             if (record := parse_record(line)) is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.cli import output
-from maildefer.maildir import durable
+from maildefer.maildir import durable, journal
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
 from maildefer.message.envelope import split
@@ -155,6 +155,38 @@ def test_a_claimed_entry_is_named_as_one_where_it_can_not_be_deleted(maildefer, 
         assert f"{key} in {queue.path} is claimed, a worker" in ended.err or f"{key} is claimed" in ended.err
     assert "no entry 1.x" in ended.err
     assert len(os.listdir(queue.cur)) == 2
+
+
+def test_an_entry_that_was_put_off_is_listed_and_shown_with_the_reason_where_a_journal_tells(
+    maildefer, push, queue
+):
+    journal.begin_journal(queue)
+    key, untried = push(), push()
+    os.rename(f"{queue.new}/{key}", f"{queue.later_new}/{key},a=1,d={int(time.time()) + 3600}")
+    told = journal.journal_of(queue)
+    told.record_note(key, {"outcome": "deferred", "reason": "450 first"})
+    told.record_note(key, {"outcome": "deferred", "reason": "450 greylisted\x1b[31m"})
+    told.record_note(untried, {"outcome": "released", "reason": "none of an attempt's"})
+    tried, other = maildefer("queue", "list", queue.path).out.splitlines()
+    if key not in tried:
+        tried, other = other, tried
+    assert re.search(r"due in .*: 450 greylisted", tried)
+    assert "none of an" not in other
+    shown = maildefer("queue", "show", queue.path, key)
+    assert "450 greylisted" in shown.err
+    assert "\x1b" not in tried + shown.err
+    [record] = maildefer("queue", "show", queue.path, key, "--json").records
+    assert record["reason"] == "450 greylisted\x1b[31m"
+
+
+def test_an_entry_whose_handlers_are_done_says_so_and_what_is_deleted_with_it(maildefer, push, queue):
+    key = push()
+    os.rename(f"{queue.new}/{key}", f"{queue.later_new}/{key},o=1e39b62320,d={int(time.time()) + 60}")
+    assert "its handlers are done, and what they sent waits" in maildefer("queue", "list", queue.path).out
+    [record] = maildefer("queue", "list", queue.path, "--json").records
+    assert record["handled"] is True
+    ended = maildefer("queue", "delete", queue.path, key)
+    assert f"{key}: its handlers were done; what they had sent and nobody had seen is given up" in ended.err
 
 
 def test_the_list_ends_at_its_limit(maildefer, push, queue):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 
+from maildefer.maildir.journal import begin_journal, journal_of
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.operator import schedule
 from maildefer.maildir.push import Pusher
@@ -75,6 +78,21 @@ def test_each_destination_is_shown_with_what_waits_and_why(
     assert first.endswith("Connection refused (mx.c.example)")
     assert "down for" in first
     assert second.split()[:2] == ["b.example", "1"]
+
+
+def test_a_server_that_puts_mail_off_is_shown_with_its_last_words(
+    maildefer: Maildefer, queue: Layout, home: Layout
+) -> None:
+    begin_journal(queue)
+    key = push(queue, "ann@b.example")
+    os.rename(f"{queue.new}/{key}", f"{queue.later_new}/{key},a=1,d={int(time.time()) + 300}")
+    told = journal_of(queue)
+    assert told is not None
+    told.record_note(
+        key, {"outcome": "deferred", "reason": "ann@b.example: 450 4.2.0 greylisted (mx.b.example)"}
+    )
+    _, line = maildefer("outgoing").out.splitlines()
+    assert re.search(r"up +in .* +ann@b.example: 450 4.2.0 greylisted \(mx.b.example\)$", line)
 
 
 def test_what_is_down_and_left_is_shown_as_long_as_anything_waits_for_it(

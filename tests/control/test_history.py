@@ -59,6 +59,21 @@ def test_a_messages_way_is_told_in_order(queue: Layout) -> None:
     assert {one.host for one in history_of([queue], key)} == {host_name()}
 
 
+def test_the_last_reason_is_sought_at_the_end_of_a_journal_and_no_further(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, other = push(queue), push(queue), push(queue)
+    note(queue, old, outcome="deferred", reason="long ago")
+    note(queue, other, outcome="deferred", reason="nobody asks")
+    for number in range(60):
+        note(queue, new, outcome="deferred", reason=f"reason {number}")
+    journal.close_journals()
+    assert history.last_reasons(queue, {old, new}) == {old: "long ago", new: "reason 59"}
+    monkeypatch.setattr(history, "_NEWEST_BYTES", 4000)
+    assert history.last_reasons(queue, {old, new}) == {new: "reason 59"}
+    assert history.last_reasons(queue, set()) == {}
+
+
 def test_hosts_whose_names_begin_alike_are_told_apart_as_their_leases_are(
     queue: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from maildefer.cli.defaults import answered, must_be_project
 from maildefer.cli.entries.listing import arrived_at, envelope_of
 from maildefer.cli.entries.selection import Json
 from maildefer.cli.parameters import Commands
+from maildefer.control import history
 from maildefer.errors import ConfigurationError, MaildeferError, QueueMissing
 from maildefer.handling.outgoing.destinations import MODULE, Destinations, destinations_of
 from maildefer.handling.project.queue_paths import home_queue, located
@@ -39,6 +40,7 @@ class _DestinationEntries:
     entries: int = 0
     oldest: float | None = None
     due: list[int] = field(default_factory=list)
+    words: str = ""  # of the server, to one of them
 
 
 @app.command()
@@ -59,13 +61,19 @@ def outgoing(
 
 def _show(queues: dict[str, Layout], destinations: Destinations, home: Layout, json: bool) -> None:
     waiting: dict[str, _DestinationEntries] = {}
+    tried: dict[str, _DestinationEntries] = {}  # by key
     for one, name in _entries(queues, destinations):
         found = waiting.setdefault(name, _DestinationEntries())
+        if one.entry.attempts:
+            tried[one.key] = found
         found.entries += 1
         if (arrived := arrived_at(one.entry.key)) is not None:
             found.oldest = arrived if found.oldest is None else min(arrived, found.oldest)
         if one.entry.due is not None and not schedule.is_held(one.entry):
             found.due.append(one.entry.due)
+    for layout in queues.values():
+        for key, reason in history.last_reasons(layout, tried).items():
+            tried[key].words = reason
     records, now = answered(bounded(lambda: _closures(home).records()), home.path), time.time()
     down = {one.name: one for one in records if one.name in waiting or not one.closure.is_left(now)}
     rows = []
@@ -143,7 +151,8 @@ def _domain(one: FoundEntry) -> str:
 def _facts(name: str, waiting: _DestinationEntries, down: ClosureRecord | None) -> dict[str, object]:
     facts = {"destination": name, "waiting": waiting.entries, "oldest": waiting.oldest}
     if down is None:
-        return facts | {"next": min(waiting.due, default=None)}
+        said = {"last_words": waiting.words} if waiting.words else {}
+        return facts | {"next": min(waiting.due, default=None)} | said
     return facts | {
         "next": down.closure.due_seconds,
         "down_since": down.since_seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Annotated, Final
 
@@ -33,7 +34,7 @@ from maildefer.cli.entries.shape import EDGES_MINUTES, shape_of
 from maildefer.cli.parameters import Commands
 from maildefer.errors import EntryNotFound
 from maildefer.host.identity import this_host
-from maildefer.maildir.layout import open_queue
+from maildefer.maildir.layout import Layout, open_queue
 from maildefer.maildir.operator import entries as operate
 from maildefer.maildir.operator import schedule
 from maildefer.maildir.operator.entries import ALL_FOLDERS, Folder, FoundEntry
@@ -84,8 +85,9 @@ def list_(
     wanted = EntrySelection(keys=keys or [], all=not keys, where=where)
     listed = select_entries(layout, _folders(folder, _LIVE), wanted)
     shown = by_age((found for found in listed if folder != _HELD or schedule.is_held(found.entry)), limit)
+    reasons = listing.reasons_of(layout, shown)
     for found in shown:
-        facts = listing.entry_facts(layout, found, envelope=envelope)
+        facts = listing.entry_facts(layout, found, envelope=envelope, reason=reasons.get(found.key))
         output.record(facts) if json else listing.show_line(facts)
     if len(shown) == limit:
         output.say(f"there may be more: `maildefer queue count {queue}` counts them")
@@ -129,10 +131,14 @@ def show(
     """Show one message, wherever it is."""
     layout = look_into_queue(queue)
     found = find_one(layout, key, ALL_FOLDERS)
+    reason = listing.reasons_of(layout, [found]).get(found.key)
+    facts = listing.entry_facts(layout, found, reason=reason)
     if json:
-        output.record(listing.entry_facts(layout, found))
+        output.record(facts)
         return
     output.say(f"{found.folder}: {found.path}")
+    if note := listing.note_of(facts):
+        output.say(output.clean(note))
     listing.show_message(found, whole=whole)
 
 
@@ -242,7 +248,15 @@ def delete(
     wanted = EntrySelection(keys=keys or [], all=all, where=where, deletes=True)
     if not wanted.keys and not wanted.is_empty and not output.confirmed(f"Delete entries of {queue}?", yes):
         raise typer.Exit(1)
-    apply(layout, _UNCLAIMED, wanted, lambda found: operate.delete(layout, found), "deleted")
+    apply(layout, _UNCLAIMED, wanted, partial(_delete, layout), "deleted")
+
+
+def _delete(layout: Layout, found: FoundEntry) -> None:
+    operate.delete(layout, found)
+    if found.entry.is_handled:
+        output.complain(
+            f"{found.key}: its handlers were done; what they had sent and nobody had seen is given up"
+        )
 
 
 @app.command()

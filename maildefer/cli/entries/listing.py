@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 from maildefer.cli import output
+from maildefer.control import history
 from maildefer.errors import EntryTooLarge, MaildeferError
 from maildefer.maildir import durable, reasons
 from maildefer.maildir.layout import Layout
@@ -23,8 +25,16 @@ _COUNTERS: Final = ("attempts", "failures", "crashes")
 _SHOWN_BYTES: Final = 1 << 30  # more than any queue's `max_bytes` allows in earnest
 
 
-def entry_facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[str, Any]:
-    """The facts of an entry, under the names of `postqueue -j` where it has them."""
+def reasons_of(layout: Layout, shown: Collection[FoundEntry]) -> dict[str, str]:
+    """Why these entries were put off last, by key, where a journal is kept."""
+    tried = {one.key for one in shown if one.entry.attempts and one.folder not in BURIED}
+    return history.last_reasons(layout, tried)
+
+
+def entry_facts(
+    layout: Layout, found: FoundEntry, *, envelope: bool = True, reason: str | None = None
+) -> dict[str, Any]:
+    """The facts of an entry, under the names of `postqueue -j` where it has them; `reason`: why it was put off."""
     entry = found.entry
     pushed, size, owner = arrived_at(entry.key), size_of(entry.key), owner_of(found.name)
     facts: dict[str, Any] = {
@@ -40,11 +50,14 @@ def entry_facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> 
         "crashes": entry.crashes,
         "handoffs": entry.handoffs,
         "held": is_held(entry),
+        "handled": entry.is_handled,
         "due_time": None if is_held(entry) else entry.due,
         "owner": None if owner is None else {"lease": owner.lease, "pid": owner.pid},
     }
     if envelope and (known := envelope_of(found.path)) is not None:
         facts |= {"sender": known.sender, "recipients": [{"address": known.recipient}]}
+    if reason is not None:
+        facts["reason"] = reason
     if found.folder in BURIED:
         record = reasons.read_reason(layout, entry)  # a dead letter's name has no counters
         facts |= {name: record[name] for name in _COUNTERS if isinstance(record.get(name), int)}
@@ -84,6 +97,13 @@ def people_of(facts: dict[str, Any]) -> str:
 
 def note_of(facts: dict[str, Any]) -> str:
     """What keeps an entry from being handled, in words; empty where it waits."""
+    words = [_state_of(facts), str(facts.get("reason") or "")]
+    if facts["handled"]:
+        words.insert(0, "its handlers are done, and what they sent waits")
+    return ": ".join(filter(None, words))
+
+
+def _state_of(facts: dict[str, Any]) -> str:
     if facts["held"]:
         return "on hold"
     if facts["due_time"] is not None:
@@ -93,7 +113,7 @@ def note_of(facts: dict[str, Any]) -> str:
         return f"due {'in' if seconds > 0 else 'since'} {output.duration(abs(seconds))}"
     if facts["owner"]:
         return f"held by {facts['owner']['lease']}.{facts['owner']['pid']}"
-    return str(facts.get("reason") or "")
+    return ""
 
 
 def show_message(found: FoundEntry, *, whole: bool) -> None:
