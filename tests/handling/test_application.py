@@ -446,6 +446,25 @@ def test_a_relay_puts_messages_into_a_queue_of_the_settings_only(project: Write)
     assert sys.modules["app.settings"].relay.queue == "run/outgoing"
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            '{"queue": "run/outgoing", "host": "a", "port": 25}',
+            "outgoing_config names .*: take away host, port",
+        ),
+        ('{"queue": "run/queue"}', "run/queue is the front end's"),
+        ('{"queu": "run/outgoing"}', "relay_config: got an unexpected .*'queu': give the arguments"),
+    ],
+)
+def test_a_relay_that_contradicts_itself_is_refused(project: Write, config: str, said: str) -> None:
+    project("posting.py", HANDLER)
+    queues = 'queues = {"run/queue": ["app.posting"], "run/outgoing": []}\nreceiver_config = {}\n'
+    project("settings.py", f"{queues}relay_config = {config}\n")
+    with pytest.raises(ConfigurationError, match=said):
+        Application.load()
+
+
 @pytest.mark.parametrize("queue", ['"run/outgiong"', "3", "[]"])
 def test_a_queue_for_mail_that_nobody_serves_is_an_error_at_load(project: Write, queue: str) -> None:
     project("posting.py", HANDLER)

@@ -22,10 +22,11 @@ from maildefer.maildir.names import pushed_at
 from maildefer.maildir.upkeep.closures import LAST_FAILURES, Closures
 from maildefer.message.dsn.asked import passed_on
 from maildefer.message.envelope import date, encode_address
+from maildefer.message.outgoing import relay
 from maildefer.message.outgoing.connection import opened
 from maildefer.message.outgoing.refusals import ServerReply, is_final
 from maildefer.message.outgoing.relay import own_name
-from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
+from maildefer.message.outgoing.smtp_delivery import UNREACHED, SmtpDelivery
 from maildefer.message.outgoing.stamps import stamped
 from maildefer.message.outgoing.wire_message import wire_bytes
 
@@ -66,7 +67,8 @@ class Delivery:
         host, reply = delivery.said.get(recipient, ("", (0, b"")))
         if recipient in delivery.taken:
             words = said(reply, host)
-            events.emit("entry.delivered", to=recipient, reply=words, **log_context.facts())
+            tls = {"tls": delivery.encryption} if delivery.encryption else {}
+            events.emit("entry.delivered", to=recipient, reply=words, **tls, **log_context.facts())
             if (came := self._message.came_with) is not None and came.dsn:
                 came.is_passed_on, came.relayed = delivery.takes_dsn, Relayed(reply, host)
             return
@@ -76,7 +78,8 @@ class Delivery:
         if (self._message.attempt or 1) >= self._policy.min_attempts and self._is_old():
             raise DeliveryFailed(recipient, refused, host, self._age())
         if not delivery.reached:
-            raise DestinationDown(said(refused, delivery.asked))
+            code = _DOWN if refused[0] == UNREACHED else refused[0]
+            raise DestinationDown(said((code, refused[1]), delivery.asked))
         raise Defer(f"{recipient}: {said(refused, host)}")
 
     def abort(self) -> None:
@@ -141,5 +144,6 @@ def _traced(message: Any) -> bytes:
     data = wire_bytes(message)
     if not _SIGNATURE(data, 0, max(0, data.find(b"\r\n\r\n"))):  # which may be over fields that are not there
         data = stamped(data, message.From, stem if identity else None, own_name(), when=pushed_at(stem))
-    line = f"Received: by {os.uname().nodename} (maildefer){identity}; {date(time.time())}\r\n"
+    by = relay.configured_name or os.uname().nodename
+    line = f"Received: by {by} (maildefer){identity}; {date(time.time())}\r\n"
     return line.encode("utf-8", "backslashreplace") + data

@@ -78,7 +78,9 @@ class Destinations:
 
     def __init__(self, config: object = None) -> None:
         config = _mapping("outgoing_config", {} if config is None else config)
-        given = {key: value for key, value in config.items() if key != "destinations"}
+        given = {key: value for key, value in config.items() if key not in ("destinations", "hostname")}
+        self.hostname = _hostname(config.get("hostname", ""))
+        """The name of this host for other servers; empty: its own."""
         self._others = _terms("outgoing_config", {"host": "127.0.0.1", **given})
         self._terms: dict[str, _Terms] = {}
         for domain, own in _mapping("destinations", config.get("destinations") or {}).items():
@@ -158,6 +160,14 @@ def recipient_of(message: Any) -> str:
     return recipient
 
 
+def _hostname(given: object) -> str:
+    if not isinstance(given, str) or (given and not (_DOMAIN(given) and given.isascii())):
+        raise ConfigurationError(
+            f"outgoing_config: hostname is {given!r}: give the name by which others know this host"
+        )
+    return given
+
+
 def _has_dns() -> bool:
     return importlib.util.find_spec("dns") is not None
 
@@ -174,7 +184,8 @@ def _terms(where: str, given: Mapping[str, Any], is_own: bool = False) -> _Terms
     """What one mapping of the settings says. Raises ConfigurationError that names it."""
     for key, value in given.items():
         if key not in _KINDS:
-            raise ConfigurationError(f"{where} has {key!r}: give some of {', '.join(_KINDS)}, destinations")
+            names = (*_KINDS, *(("destinations", "hostname") if where == "outgoing_config" else ()))
+            raise ConfigurationError(f"{where} has {key!r}: give some of {', '.join(names)}")
         kinds = _KINDS[key]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
@@ -201,6 +212,8 @@ def _terms(where: str, given: Mapping[str, Any], is_own: bool = False) -> _Terms
     tls = given.get("tls", "" if lmtp or given.get("ssl") else "opportunistic")
     if tls not in (*TLS_MODES, "off"):
         raise ConfigurationError(f"{where}: tls is {tls!r}: give one of off, {', '.join(TLS_MODES[1:])}")
+    if given.get("ssl") and tls == "off":
+        raise ConfigurationError(f"{where}: ssl is TLS from the first byte on: leave out tls='off', or ssl")
     if bool(given.get("username")) != bool(given.get("password")):
         raise ConfigurationError(f"{where}: give username and password, or neither")
     if given.get("password") and (tls == "off" or lmtp):

@@ -45,40 +45,59 @@ def provide(settings: ModuleType) -> None:
 
 def _must_not_relay(settings: ModuleType) -> None:
     """Raises ConfigurationError where anybody could send anywhere: the queue that delivers is the front end's."""
-    config = getattr(settings, "receiver_config", None)
-    queues = getattr(settings, "queues", None)
-    if not isinstance(config, Mapping) or not isinstance(queues, Mapping) or not queues:
+    front = _front_queue(settings)
+    if front is None or not _delivers(settings, front):
         return
-    front = config.get("queue") or next(iter(queues))
-    delivers = [
-        path for path, modules in queues.items() if isinstance(modules, list | tuple) and _SENDS in modules
-    ]
+    config = settings.receiver_config
     listens = config.get("listen") or f"smtp://{config.get('host', '127.0.0.1')}"
     if config.get("socket") or all(map(_INNER, [listens] if isinstance(listens, str) else map(str, listens))):
         return
-    if located(str(front)) in map(located, delivers) and not any(config.get(name) for name in _GUARDS):
+    if not any(config.get(name) for name in _GUARDS):
         raise ConfigurationError(
             f"{place(settings, 'queues')}: the front end's queue is {front}, which {_SENDS} delivers: an open relay. "
             f"Name another queue first, or as receiver_config's queue; or one of {', '.join(_GUARDS)} there"
         )
 
 
+def _front_queue(settings: ModuleType) -> str | None:
+    """The queue of the front end; None where the settings describe none."""
+    config, queues = getattr(settings, "receiver_config", None), getattr(settings, "queues", None)
+    if not isinstance(config, Mapping) or not isinstance(queues, Mapping) or not queues:
+        return None
+    return str(config.get("queue") or next(iter(queues)))
+
+
+def _delivers(settings: ModuleType, queue: str) -> bool:
+    """Whether what is put there is sent on."""
+    found = [modules for path, modules in settings.queues.items() if located(path) == located(queue)]
+    return any(isinstance(modules, list | tuple) and _SENDS in modules for modules in found)
+
+
 def _relay(settings: ModuleType, config: object) -> object:
     from maildefer.message.outgoing.relay import Relay  # only for applications that send
 
-    queue = config.get("queue") if isinstance(config, Mapping) else None
-    if queue is not None and (not isinstance(queue, str) or located(queue) not in listed_queues(settings)):
-        raise ConfigurationError(
-            f"{place(settings, 'relay_config')}: relay_config: queue={queue!r} is not in `queues`, so that "
-            f'nobody would send what is put there: add {queue!r}: ["maildefer.handlers.outgoing"]'
-        )
+    where = f"{place(settings, 'relay_config')}: relay_config"
+    if isinstance(config, Mapping) and (queue := config.get("queue")) is not None:
+        if not isinstance(queue, str) or located(queue) not in listed_queues(settings):
+            raise ConfigurationError(
+                f"{where}: queue={queue!r} is not in `queues`, so that nobody would send what is put there: "
+                f'add "run/outgoing": ["{_SENDS}"] there, and name that'
+            )
+        if others := [name for name in config if name != "queue"]:
+            raise ConfigurationError(
+                f"{where}: with queue, outgoing_config names the servers: take away {', '.join(map(str, others))}"
+            )
+        front = _front_queue(settings)
+        if front is not None and located(queue) == located(front) and not _delivers(settings, queue):
+            raise ConfigurationError(
+                f"{where}: {queue} is the front end's, whose handlers would get what is sent: name another one"
+            )
     try:
         return Relay(**config)  # type: ignore[arg-type]  # whatever it holds, the call checks it
     except TypeError as fault:
-        raise ConfigurationError(
-            f"{place(settings, 'relay_config')}: relay_config: {fault}: give the arguments of Relay, "
-            'such as {"host": "127.0.0.1", "port": 8825}'
-        ) from fault
+        said = str(fault).removeprefix("Relay.__init__() ")
+        example = 'give the arguments of Relay, such as {"host": "127.0.0.1", "port": 8825}'
+        raise ConfigurationError(f"{where}: {said}: {example}") from fault
 
 
 def _trust_servers(settings: ModuleType, config: object) -> None:

@@ -33,5 +33,7 @@ def misspelled(module: ModuleType) -> Iterator[tuple[str, str]]:
         is_code = callable(value) or issubclass(type(value), ModuleType)
         if name in KNOWN or name.startswith("_") or is_code or f"{name}s" in names:
             continue
-        if near := get_close_matches(name.lower(), KNOWN, n=1, cutoff=_NEAR):
+        if isinstance(value, dict) and f"{name.lower()}_config" in KNOWN:
+            yield name, f"{name.lower()}_config"
+        elif near := get_close_matches(name.lower(), KNOWN, n=1, cutoff=_NEAR):
             yield name, near[0]

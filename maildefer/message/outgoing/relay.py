@@ -256,9 +256,18 @@ def _working_directory() -> str:
         return "/"
 
 
-@lru_cache(maxsize=1)
+configured_name = ""
+"""The name of this host for other servers, if the settings say one."""
+
+
 def own_name() -> str:
-    """The name for EHLO, looked up once in a process.
+    """The name for EHLO, and for what a message gets that has none."""
+    return configured_name or _looked_up()
+
+
+@lru_cache(maxsize=1)
+def _looked_up() -> str:
+    """The host's name, looked up once in a process.
 
     By itself `smtplib` asks the DNS for it at each connection, which takes seconds where a name server is slow.
     """

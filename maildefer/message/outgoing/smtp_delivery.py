@@ -9,7 +9,7 @@ from typing import Protocol
 from maildefer.message.outgoing.mx import RelayUnresolved
 from maildefer.message.outgoing.refusals import ServerReply, is_final
 
-_UNREACHED = 451
+UNREACHED = 451  # of a server that has said nothing, or something else
 _MOST_STALE = 3  # kept connections that may turn out to be closed
 _CLOSED: ServerReply = (421, b"4.4.2 the server closed the connection before")
 _NO_SMTPUTF8: ServerReply = (553, b"5.6.7 the server takes no addresses beyond ASCII (SMTPUTF8)")
@@ -38,6 +38,7 @@ class SmtpDelivery:
         self._is_in_doubt = self._is_stale = False
         self.connection: smtplib.SMTP | None = None  # the one that was opened last
         self.reached = False  # whether any host has answered
+        self.encryption = ""  # the version of TLS, where the last connection has it
         self.asked = ""  # the host that was asked last
         self.takes_dsn = False  # whether it takes such parameters
         self.said: dict[str, tuple[str, ServerReply]] = {}
@@ -103,6 +104,8 @@ class SmtpDelivery:
             except (OSError, smtplib.SMTPException) as fault:
                 return self._unreached(recipients, fault)
             self.reached = True
+            version = getattr(getattr(connection, "sock", None), "version", None)
+            self.encryption = (version and version()) or ""
             # LMTP answers DATA once for each recipient, of which smtplib reads the first only.
             for some in [[one] for one in recipients] if self._connector.lmtp else [recipients]:
                 if (raised := self._send_over(connection, some)) is not None:
@@ -168,6 +171,6 @@ def _reply_for(fault: Exception) -> ServerReply:
         words = fault.smtp_error if isinstance(fault.smtp_error, bytes) else fault.smtp_error.encode()
         if 400 <= fault.smtp_code < 500:
             return fault.smtp_code, words
-        return _UNREACHED, words if fault.smtp_code < 0 else b"%d %b" % (fault.smtp_code, words)
+        return UNREACHED, words if fault.smtp_code < 0 else b"%d %b" % (fault.smtp_code, words)
     code = fault.final_code if isinstance(fault, RelayUnresolved) else None
-    return code or _UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")
+    return code or UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")

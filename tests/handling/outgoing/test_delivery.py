@@ -22,6 +22,7 @@ from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.upkeep.closures import Closures
 from maildefer.message.envelope import block
+from maildefer.message.outgoing import relay
 from maildefer.message.outgoing.relay import own_name
 from maildefer.message.request import MailRequest, received
 from tests.support import certificates, dns_server, next_server
@@ -81,6 +82,19 @@ def test_what_the_server_takes_is_done_and_its_words_are_logged(
     assert data.partition(b"\r\n")[2] == BODY.replace(b".hello", b"..hello")
     [line] = [line for line in told if line["event"] == "entry.delivered"]
     assert (line["to"], line["reply"]) == ("Bob@b.example", "250 2.0.0 queued as 4711 (127.0.0.1)")
+
+
+def test_a_name_of_the_settings_is_what_other_servers_are_told(
+    server: NextServer, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "configured_name", Destinations({"hostname": "mx1.osb.example"}).hostname)
+    sender.send()
+    assert server.lines[0].lower() == "ehlo mx1.osb.example"
+    [(_, _, data)] = server.messages
+    assert data.startswith(b"Received: by mx1.osb.example (maildefer)")
+    records = {"b.example MX": ["10 mx1.osb.example."]}
+    with dns_server.answering(records), pytest.raises(DeliveryFailed, match="loops back to this host"):
+        Sender(server, host=None).send()
 
 
 def test_a_refusal_for_good_is_final_with_the_servers_words(server: NextServer, sender: Sender) -> None:
@@ -381,9 +395,9 @@ def test_an_mx_that_is_ourselves_is_final(server: NextServer) -> None:
 @pytest.mark.parametrize(
     ("replies", "told"),
     [
-        ({"GREETING": "554 5.3.2 no mail here"}, "451 554 5.3.2 no mail here"),
+        ({"GREETING": "554 5.3.2 no mail here"}, "554 5.3.2 no mail here"),
         ({"GREETING": "450 4.3.2 later"}, "450 4.3.2 later"),
-        ({"GREETING": "HTTP/1.1 400 Bad Request"}, "451 this is no SMTP: HTTP/1.1 400 Bad Request"),
+        ({"GREETING": "HTTP/1.1 400 Bad Request"}, "this is no SMTP: HTTP/1.1 400 Bad Request"),
         ({"STARTTLS": "454 4.7.0 TLS not available"}, "454 4.7.0 TLS not available"),
     ],
 )

@@ -43,6 +43,11 @@ def test_an_applications_own_name_is_not_told(name: str) -> None:
     assert told(**{name: 1}) == []
 
 
+def test_the_first_half_of_a_settings_name_is_told_of_a_mapping() -> None:
+    assert told(outgoing={"host": "x"}) == [("outgoing", "outgoing_config")]
+    assert told(outgoing=True, template="x") == []
+
+
 def test_what_is_imported_or_can_be_called_is_an_applications_own() -> None:
     assert told(handler=lambda: None, notice=ModuleType("notice"), Workers=int) == []
 

@@ -105,11 +105,11 @@ def test_our_own_name_is_asked_for_once_a_process(
     monkeypatch.setattr(socket, "getfqdn", getfqdn)
     monkeypatch.setattr(socket, "gethostbyname", gethostbyname)
     monkeypatch.setattr(smtplib.SMTP, "connect", lambda *_: (220, b"hello"))  # aiosmtpd asks for names, too
-    module.own_name.cache_clear()
+    module._looked_up.cache_clear()
     try:
         names = [Relay("127.0.0.1").configure_relay("127.0.0.1").local_hostname for _ in range(3)]
     finally:
-        module.own_name.cache_clear()
+        module._looked_up.cache_clear()
     assert names == [said] * 3
     assert asked == (["name"] if "." in full else ["name", "address"])
 
