@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import grp
+import importlib
 import json
 import os
 import pickle
@@ -42,7 +42,8 @@ def give_to_nobody(folder: Path) -> None:
 
 def as_user(uid: int, gid: int, act: Callable[[], object]) -> None:
     """In a process of that user's, which has no other group; it must succeed."""
-    codecs.lookup("ascii")  # loaded at its first use, when Python's own library may be out of reach
+    for late in ("encodings.ascii", "symtable"):  # at a first use, Python's own library may be out of reach
+        importlib.import_module(late)
     child = os.fork()
     if child == 0:
         status = 1
