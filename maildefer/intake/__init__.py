@@ -7,6 +7,7 @@ It knows the queue on disk and the envelope, and never the handlers: which recip
     startup            file descriptors, early signals and the event loop of a process
     listeners          begin a session on each connection of a listening socket
     accept_loop        accepts connections, also when the process may open no more files
+    socket_transport   a connected socket in the clear, on the event loop
     context            what all connections of the process share
     options            all options and limits with their defaults, and the command line
     settings           what settings and boot modules may say, as a command line
@@ -20,5 +21,5 @@ It knows the queue on disk and the envelope, and never the handlers: which recip
 
 A message: smtp/connection > smtp/session > smtp/transaction > writer/client > writer/process > maildir/push.
 Imports point down: server > listeners, http > smtp > context, status_report > access, refusals, settings,
-writer > accept_loop, options, replies > client, connection_table, outcomes, startup.
+writer > accept_loop, options, replies > client, connection_table, outcomes, socket_transport, startup.
 """

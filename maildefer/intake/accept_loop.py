@@ -46,6 +46,8 @@ class AcceptLoop:
     def open(self) -> None:
         self._listener.setblocking(False)
         self._listener.listen(BACKLOG)
+        if self._listener.family != socket.AF_UNIX:  # connections have it from their listener (tcp(7))
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self._open_reserve()
         self._loop.add_reader(self._listener, self._accept)
 

@@ -7,7 +7,9 @@ So a message has one task on the event loop, for its push, and none for the rest
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
 from maildefer import events
@@ -18,6 +20,7 @@ from maildefer.intake.replies import Reply
 from maildefer.intake.smtp.error_limits import ErrorLimits
 from maildefer.intake.smtp.line_buffer import LineBuffer, LineTooLong
 from maildefer.intake.smtp.timeouts import Timeouts
+from maildefer.intake.socket_transport import SocketTransport
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -55,6 +58,7 @@ class Connection(asyncio.BufferedProtocol):
         self.context = context
         self._proxied_client = client
         self._transport: asyncio.Transport | None = None
+        self._handshaking: socket.socket | None = None
         self._unread = LineBuffer()
         self._replies: list[Reply] = []
         self._data_reader: DataReader | None = None
@@ -99,19 +103,25 @@ class Connection(asyncio.BufferedProtocol):
 
     def start_tls(self, context: SSLContext, reply: Reply) -> None:
         """Reply, and go on with TLS; input that came ahead of it in the clear is dropped and never executed."""
-        if self._transport is None:
-            return
         if self._unread.take_all():
             events.emit("intake.refused", client=str(self.client), reason="commands sent ahead of encryption")
-        self._transport.pause_reading()
         self._read_paused = False
         self._add_replies(reply)
         self._write_replies()
-        self._waiting = self.context.loop.create_task(self._handshake(self._transport, context))
+        if not isinstance(self._transport, SocketTransport):
+            return
+        if (sock := self._transport.release_socket()) is None:  # the client does not read
+            self._transport.abort()
+            return
+        self._handshaking = sock
+        self._waiting = self.context.loop.create_task(self._handshake(sock, context))
 
     def close(self, reply: Reply | None = None) -> None:
         """Reply, and close the connection once the reply is sent."""
-        if self._transport is not None and not self._closing:
+        if self._handshaking is not None:
+            with suppress(OSError):  # the client was faster
+                self._handshaking.shutdown(socket.SHUT_RDWR)
+        elif self._transport is not None and not self._closing:
             if reply is not None:
                 self._add_replies(reply)
             self._write_replies()
@@ -126,6 +136,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._handshaking is not None:
+            return
         self.client = self._proxied_client or Client.of(transport)
         self.origin = self.client.address
         if refusal := self.context.enter(self):
@@ -260,16 +272,18 @@ class Connection(asyncio.BufferedProtocol):
         self._check_limits()
         self._process_input()
 
-    async def _handshake(self, transport: asyncio.Transport, context: SSLContext) -> None:
+    async def _handshake(self, sock: socket.socket, context: SSLContext) -> None:
+        """Go on with a transport of the event loop, which begins this protocol again."""
         try:
-            self._transport = await self.context.loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            await self.context.loop.connect_accepted_socket(
+                lambda: self, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
             events.emit("intake.refused", client=str(self.client), reason=f"no encryption: {fault}")
-            transport.abort()
             self.connection_lost(None)
             return
+        finally:
+            self._handshaking = None
         self._waiting = None
         if self._transport is None or self._closing:
             return

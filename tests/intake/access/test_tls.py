@@ -95,6 +95,15 @@ def test_who_speaks_no_tls_after_starttls_is_cut_off(server: FrontEnd) -> None:
     server.connect().close()  # and all others go on
 
 
+def test_a_client_that_waits_with_its_handshake_does_not_hold_up_the_end(server: FrontEnd) -> None:
+    with server.dial() as client:
+        client.settimeout(20)  # the handshake may take 30
+        assert talk(client, b"", b"EHLO c\r\n", b"STARTTLS\r\n")[-1] == str(replies.TLS_READY).encode()
+        server.process.terminate()
+        assert client.recv(100) == b""
+        assert server.process.wait(20) == 0
+
+
 def _received(client: socket.socket) -> bytes:
     try:
         return client.recv(4096)
