@@ -7,25 +7,24 @@ import time
 
 from maildefer import events
 from maildefer.intake.outcomes import Refusal, Stored
+from maildefer.intake.socket_transport import SocketTransport
 from maildefer.intake.writer.batcher import MAX_JOBS, WriterBatcher
-from maildefer.intake.writer.protocol import LENGTH_BYTES, Job, Message, WriterAnswer, pack, unpack_answers
+from maildefer.intake.writer.protocol import FrameReader, Job, Message, WriterAnswer, pack, unpack_answers
 from maildefer.intake.writer.shared_memory import Span, WriterLink
 
 _KNOWN_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
 _SILENT = "the storage does not answer"
+_READ_BUFFER = memoryview(bytearray(64 << 10))
 _NO_BATCH = 0  # the number of a job that is sent alone, at once
 
 
-class WriterClient:
+class WriterClient(asyncio.BufferedProtocol):
     """The client of one writer. Event loop only. `closed`: the writer has ended, and this process should too."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: WriterLink, threads: int
-    ) -> None:
+    def __init__(self, link: WriterLink, threads: int) -> None:
         self.closed = asyncio.Event()
-        self._reader = reader
-        self._writer = writer
+        self._frames = FrameReader()
         self._blocks = link.blocks
         self._loop = asyncio.get_running_loop()
         # Parts of large messages are not synced, and should not wait for syncs: one thread is left to them.
@@ -37,12 +36,14 @@ class WriterClient:
         self._number = self._batch = self._draft = 0
         self._shortage = ""
         self._ask_at = 0.0
-        self._task = asyncio.create_task(self._read_answers())
+        link.socket.setblocking(False)
+        self._transport = SocketTransport(self._loop, link.socket, self)
+        self._transport.open()
 
     @classmethod
     async def open(cls, link: WriterLink, *, threads: int) -> WriterClient:
         """`threads`: the number of the writer's threads."""
-        return cls(*await asyncio.open_connection(sock=link.socket, limit=1 << 20), link, threads)
+        return cls(link, threads)
 
     async def push(self, message: Message) -> list[Stored]:
         """Push a message: the outcome for each recipient in their order, with keys once all is durable (I1)."""
@@ -86,8 +87,7 @@ class WriterClient:
         for queue in (self._messages, self._parts):
             if queue.timer is not None:
                 queue.timer.cancel()
-        self._writer.close()
-        self._task.cancel()
+        self._transport.close()
 
     def _note_shortage(self, shortage: str) -> None:
         self._shortage = shortage
@@ -129,7 +129,7 @@ class WriterClient:
         self._send_batches(queue)
 
     def _send(self, batch: int, jobs: list[Job]) -> None:
-        self._writer.write(pack(batch, [(job, self._shared_span(job)) for job in jobs]))
+        self._transport.write(pack(batch, [(job, self._shared_span(job)) for job in jobs]))
 
     def _shared_span(self, job: Job) -> Span | None:
         """Put the message into shared memory, up to the answer; None where it is packed instead."""
@@ -138,18 +138,23 @@ class WriterClient:
         self._spans[job.number] = span
         return span
 
-    async def _read_answers(self) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _READ_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Note the answers that have come."""
+        self._frames.feed(_READ_BUFFER[:nbytes])
         try:
-            while True:
-                size = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES))
-                self._note_answers(*unpack_answers(await self._reader.readexactly(size)))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            self._note_writer_gone()
+            while (frame := self._frames.next_frame()) is not None:
+                self._note_answers(*unpack_answers(frame))
         except Exception as fault:  # noqa: BLE001  # whatever a broken writer sends, no push may wait for it
             events.emit(
                 "child.misbehaved", kind="writer", reason=f"what it said is no answer: {fault!r:.200}"
             )
-            self._note_writer_gone()
+            self._transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._note_writer_gone()
 
     def _note_writer_gone(self) -> None:
         """Fail all pushes: this process is about to end, and with its socket the writer."""

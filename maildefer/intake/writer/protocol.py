@@ -88,7 +88,7 @@ class FrameReader:
         self._buffer = bytearray()
         self._at = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         self._buffer += data
 
     def next_frame(self) -> bytes | None:
