@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from maildefer.errors import AddressRefused, MaildeferError
 from maildefer.handling.project.queue_paths import must_be_served
@@ -36,7 +36,7 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django has no typ
     after its commit, and never after a rollback. `fail_silently` keeps what the queue can't store from raising.
     What a handler sends is in the queue once that has returned, as all that it sends (see `docs/outgoing.md`).
     There is no connection: `open` and `close` do nothing. Any thread may use it.
-    Raises `ImproperlyConfigured` without a queue.
+    Raises `ImproperlyConfigured` without a queue, or where there is no such database.
     """
 
     def __init__(
@@ -48,13 +48,17 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django has no typ
     ) -> None:
         super().__init__(**options)
         self.fail_silently = fail_silently
-        self.queue = queue or str(getattr(settings, "MAILDEFER_OUTGOING", ""))
+        self.queue = os.fspath(queue or getattr(settings, "MAILDEFER_OUTGOING", None) or "")
         if not self.queue:
             raise ImproperlyConfigured(
                 'no queue for outgoing mail: set MAILDEFER_OUTGOING = "run/outgoing", or give queue=…'
             )
         given = getattr(settings, "MAILDEFER_ON_COMMIT", False) if on_commit is None else on_commit
         self.on_commit = DEFAULT_DB_ALIAS if given is True else given or None
+        if self.on_commit is not None and self.on_commit not in [*connections]:
+            raise ImproperlyConfigured(
+                f"MAILDEFER_ON_COMMIT, or on_commit, is {given!r}: give True, False or the alias of a database"
+            )
 
     def send_messages(self, email_messages: Iterable[EmailMessage]) -> int:
         """Put all of them into the queue, or none, and return how many there are with a recipient.

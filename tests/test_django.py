@@ -185,6 +185,13 @@ def test_a_connection_may_name_its_queue(outgoing: Path, tmp_path: Path) -> None
     assert envelopes(outgoing) == []
 
 
+@pytest.mark.parametrize("given", [1, "yes", "True", ["default"]])
+def test_a_commit_of_no_database_is_refused_by_the_settings_name(outgoing: Path, given: Any) -> None:
+    with override_settings(MAILDEFER_ON_COMMIT=given), pytest.raises(ImproperlyConfigured, match="ON_COMMIT"):
+        mail.get_connection()
+
+
+@override_settings(MAILDEFER_OUTGOING=None)
 def test_without_a_queue_it_says_what_to_set() -> None:
     with pytest.raises(ImproperlyConfigured, match="MAILDEFER_OUTGOING"):
         get_connection("maildefer.django.EmailBackend")
