@@ -12,6 +12,7 @@ from email import message_from_bytes
 from email.header import decode_header, make_header
 from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,9 +192,11 @@ def test_a_commit_of_no_database_is_refused_by_the_settings_name(outgoing: Path,
         mail.get_connection()
 
 
-@override_settings(MAILDEFER_OUTGOING=None)
 def test_without_a_queue_it_says_what_to_set() -> None:
-    with pytest.raises(ImproperlyConfigured, match="MAILDEFER_OUTGOING"):
+    with (
+        override_settings(MAILDEFER_OUTGOING=None),
+        pytest.raises(ImproperlyConfigured, match="MAILDEFER_OUTGOING"),
+    ):
         get_connection("maildefer.django.EmailBackend")
 
 

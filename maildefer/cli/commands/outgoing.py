@@ -86,6 +86,8 @@ def _show(queues: dict[str, Layout], destinations: Destinations, home: Layout, j
         output.table(rows, ("destination", "waiting", "oldest", "state", "next try", "last words"))
     elif not rows:
         output.say("nothing waits to be sent, and no destination is down")
+    if down and not json:
+        output.say("once it is mended, `maildefer outgoing --retry DESTINATION` tries it at once")
 
 
 def _try_at_once(
