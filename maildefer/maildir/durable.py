@@ -1,8 +1,8 @@
 """Writing files so that they survive a power cut: sync the file first, then its directory (I1).
 
 `DirectorySync` lets all threads that wait for one directory share a single fsync (group commit).
-On Linux NFS the directory's fsync does nothing, since the server's `sync` export has done it; ext4, xfs, btrfs and
-CephFS need it (fsync(2), NOTES).
+On Linux NFS the directory's fsync does nothing, since the server's `sync` export has done it; ext4, xfs and CephFS
+need it (fsync(2), NOTES), and on btrfs a commit of all names takes its place (decision 94).
 """
 
 from __future__ import annotations
@@ -129,14 +129,13 @@ def read_small(path: str, *, limit_bytes: int = 1 << 16, system: System = SYSTEM
 
 def sync_directory(path: str, *, system: System = SYSTEM, opened: int = -1) -> None:
     """Sync a folder by its path, since it may have been replaced; or by the descriptor `opened`, which stays open."""
-    if opened >= 0:
-        system.fsync(opened)
-        return
-    descriptor = system.open(path, DIRECTORY)
+    descriptor = opened if opened >= 0 else system.open(path, DIRECTORY)
     try:
-        system.fsync(descriptor)
+        if not system.commit(descriptor):
+            system.fsync(descriptor)
     finally:
-        system.close(descriptor)
+        if opened < 0:
+            system.close(descriptor)
 
 
 @cache

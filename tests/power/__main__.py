@@ -50,10 +50,8 @@ class Trial:
         point = self._point("mount")
         try:
             with Recorder(disk, log) as recorder, mounted(recorder.path, point, self.kind):
-                # btrfs may have such a burial's entry in cur/, too: see docs/proof.md.
-                buries_unique = self.kind != "btrfs"
                 self.keeps_order = durable.keeps_order(os.stat(point).st_dev)
-                work(f"{point}/queue", pushes, seed, recorder.mark, forget, buries_unique=buries_unique)
+                work(f"{point}/queue", pushes, seed, recorder.mark, forget)
         finally:
             subprocess.run(["losetup", "--detach", disk, log], check=True)
 

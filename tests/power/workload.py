@@ -32,6 +32,7 @@ from tests.support.queues import LABEL, FakeSlots, holder
 THREADS: Final = 3
 _BATCH: Final = 5  # of the last thread's pushes
 _SETTLES: Final = ("ack", "defer", "bury", "release", "hold")
+_ENDS_OF_UNIQUE: Final = ("ack", "ack", "bury", "release")
 _SIZES: Final = (80, 900, 5_000, 30_000)  # within a block, and over some
 
 UNIQUE: Final = ("order-1", "order-2")
@@ -49,16 +50,18 @@ def forgetful(layout: Layout, what: str) -> Pusher:
     def sync_all(descriptors: Sequence[int]) -> list[OSError | None]:
         return [None] * len(descriptors) if what == "files" else parallel_fsync.fsync_all(descriptors)
 
-    return Pusher(layout, host=LABEL, system=replace(SYSTEM, fsync=fsync), sync_all=sync_all)
+    def commit(descriptor: int) -> bool:
+        return what == "directories" or SYSTEM.commit(descriptor)
+
+    return Pusher(layout, host=LABEL, system=replace(SYSTEM, fsync=fsync, commit=commit), sync_all=sync_all)
 
 
 def digest(data: bytes) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, buries_unique: bool = True) -> None:
+def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
     """Make the queue, push, claim and settle, all at the same time."""
-    ends_of_unique = ("ack", "ack", "bury" if buries_unique else "ack", "release")
     layout = create_queue(path)
     mark("begin")
     pusher = forgetful(layout, forget)
@@ -83,7 +86,9 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, buries_u
                 mark(f"pushed/{key}/{digest(body)}")
 
     def push_uniquely() -> None:
-        system = replace(SYSTEM, fsync=lambda descriptor: None) if forget == "markers" else SYSTEM
+        system = SYSTEM
+        if forget == "markers":
+            system = replace(SYSTEM, fsync=lambda descriptor: None, commit=lambda descriptor: True)
         random, markers = Random(f"{seed} unique"), Markers(layout, host=LABEL, system=system)
         for number in range(pushes // THREADS):
             body = f"Subject: unique {number}\n\n".encode() + random.randbytes(random.choice(_SIZES))
@@ -96,7 +101,7 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, buries_u
     lease = Lease.join(layout, lease_name(LABEL, SYSTEM), holder())
     claimer = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL)
     with ThreadPoolExecutor(THREADS + 2) as threads:
-        consumer = threads.submit(_consume, claimer, done, mark, Random(seed), ends_of_unique)
+        consumer = threads.submit(_consume, claimer, done, mark, Random(seed))
         try:
             uniquely = threads.submit(push_uniquely)
             list(threads.map(push, range(THREADS)))
@@ -110,9 +115,7 @@ def _composed(body: bytes) -> Compose:
     return lambda stem: [body]
 
 
-def _consume(
-    claimer: Claimer, done: threading.Event, mark: Mark, random: Random, ends_of_unique: Sequence[str]
-) -> None:
+def _consume(claimer: Claimer, done: threading.Event, mark: Mark, random: Random) -> None:
     """Half of what waits stays, so that there is something to lose; unique keys become free again."""
     spared: set[str] = set()
     while not done.wait(0.01):
@@ -123,7 +126,7 @@ def _consume(
                 continue
             claim = claimer.claim(name)
             assert claim is not None, "nobody else claims"
-            match random.choice(ends_of_unique if is_unique else _SETTLES):
+            match random.choice(_ENDS_OF_UNIQUE if is_unique else _SETTLES):
                 case "ack":
                     mark(f"acking/{claim.key}")
                     claim.ack()

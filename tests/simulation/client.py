@@ -267,6 +267,9 @@ class Client:
     def ftruncate(self, descriptor: int, size_bytes: int) -> None:
         self._opened[descriptor][0].data = self._opened[descriptor][0].data[:size_bytes]
 
+    def commit(self, descriptor: int) -> bool:
+        return False
+
     def fsync(self, descriptor: int) -> None:
         node, path, _ = self._opened[descriptor]
         self._refuse(path)

@@ -63,10 +63,12 @@ def free_marker(layout: Layout, entry: EntryName, folder: str, *, system: System
 def sync_move(layout: Layout, folder: str, system: System) -> None:
     """Sync that an entry has moved to that folder, and before it that it has left those through which it went.
 
-    With a sync of its last folder alone, btrfs may have it in two after a power cut.
+    With a sync of its last folder alone, a filesystem that keeps no order may have it in two after a power cut.
     """
     descriptor = system.open(folder, durable.DIRECTORY)
     try:
+        if system.commit(descriptor):
+            return  # of all moves at once
         if not durable.keeps_order(system.fstat(descriptor).st_dev):
             for path in (layout.later_new, layout.new, layout.cur):
                 with suppress(FileNotFoundError):  # it holds nothing
