@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,11 +28,17 @@ class NextServer:
     replies: dict[str, str | list[str]] = field(default_factory=dict)
     extensions: list[str] = field(default_factory=lambda: ["8BITMIME", "SMTPUTF8"])
     tls: ssl.SSLContext | None = None
+    delay_seconds: float = 0.0
+    """Between a message's end and the reply to it."""
     connections: int = 0
     encrypted: int = 0
     open_now: int = 0
     lines: list[str] = field(default_factory=list)
     messages: list[tuple[str, list[str], bytes]] = field(default_factory=list)
+    taken_at: list[float] = field(default_factory=list)
+    most_at_once: int = 0
+    """Of messages that were not answered yet."""
+    unanswered: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def copies(self, recipient: str) -> int:
@@ -190,10 +197,19 @@ class _Session:
 
     def _take_message(self, sender: str, recipients: list[str]) -> None:
         server, data = self._server, b""
-        while (one := self._line()) != b".":
-            data += one + b"\r\n"
+        with server.lock:
+            server.unanswered += 1
+            server.most_at_once = max(server.most_at_once, server.unanswered)
+        try:
+            while (one := self._line()) != b".":
+                data += one + b"\r\n"
+            time.sleep(server.delay_seconds)
+        finally:
+            with server.lock:
+                server.unanswered -= 1
         reply = server.reply_to("MESSAGE") or "250 2.0.0 taken"
         if reply == TAKEN or reply.startswith("250"):
             with server.lock:
                 server.messages.append((sender, list(recipients), data))
+                server.taken_at.append(time.monotonic())
         self._say(CLOSE if reply == TAKEN else reply)

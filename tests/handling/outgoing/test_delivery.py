@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from maildefer.handling.outcomes import Defer
+from maildefer.handling.outcomes import Defer, DestinationDown
 from maildefer.handling.outgoing.delivery import Delivery
 from maildefer.handling.outgoing.destinations import Destinations
 from maildefer.handling.outgoing.failure import DeliveryFailed
@@ -315,6 +316,31 @@ def test_a_certificate_that_does_not_match_sends_nothing(server: NextServer, tmp
         Sender(server, host="localhost", tls="verified").send()
     Sender(server, host="localhost", tls="required").send()
     assert (server.encrypted, len(server.messages)) == (1, 1)
+
+
+def test_a_password_goes_within_verified_tls_alone(
+    server: NextServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = certificates.make(tmp_path)
+    server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.tls.load_cert_chain(made)
+    server.extensions.append("AUTH PLAIN")
+    server.replies["AUTH"] = ["535 5.7.8 wrong password", "235 2.7.0 welcome"]
+    config = {"host": "localhost", "username": "us", "password": "secret"}
+    with pytest.raises(Defer, match="certificate verify failed") as unverified:
+        Sender(server, **config).send()
+    assert not [line for line in server.lines if line.startswith("AUTH")], "who is that?"
+    monkeypatch.setenv("SSL_CERT_FILE", str(made))
+    with pytest.raises(Defer, match=r"^535 5.7.8 wrong password \(localhost\)$") as wrong:
+        Sender(server, **config).send()
+    assert isinstance(unverified.value, DestinationDown), (
+        "what the settings ask for is no word on the message"
+    )
+    assert isinstance(wrong.value, DestinationDown)
+    Sender(server, **config).send()
+    plain = b64encode(b"\0us\0secret").decode()
+    assert server.lines.count(f"AUTH PLAIN {plain}") == 2
+    assert server.copies("bob@b.example") == 1
 
 
 def test_lmtp_goes_to_its_server(server: NextServer) -> None:
