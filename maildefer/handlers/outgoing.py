@@ -14,12 +14,12 @@ from maildefer.handling.outgoing.destinations import destinations_of
 from maildefer.handling.project.settings import loaded_settings, plain_settings
 from maildefer.handling.retry import RetryPolicy
 from maildefer.mail import MailRequest
-from maildefer.message.outgoing import relay
+from maildefer.message.outgoing import mx
 from maildefer.routing import route, stateless
 
 _SETTINGS = loaded_settings()
 DESTINATIONS = destinations_of(_SETTINGS)
-relay.configured_name = DESTINATIONS.hostname
+mx.configured_name = DESTINATIONS.hostname
 _POLICY = RetryPolicy(
     **{
         name: value

@@ -22,10 +22,9 @@ from maildefer.maildir.names import pushed_at
 from maildefer.maildir.upkeep.closures import LAST_FAILURES, Closures
 from maildefer.message.dsn.asked import passed_on
 from maildefer.message.envelope import date, encode_address
-from maildefer.message.outgoing import relay
+from maildefer.message.outgoing import mx
 from maildefer.message.outgoing.connection import opened
 from maildefer.message.outgoing.refusals import ServerReply, is_final
-from maildefer.message.outgoing.relay import own_name
 from maildefer.message.outgoing.smtp_delivery import UNREACHED, SmtpDelivery
 from maildefer.message.outgoing.stamps import stamped
 from maildefer.message.outgoing.wire_message import wire_bytes
@@ -143,7 +142,7 @@ def _traced(message: Any) -> bytes:
     identity = f" id {stem}" if _STEM(stem) else ""
     data = wire_bytes(message)
     if not _SIGNATURE(data, 0, max(0, data.find(b"\r\n\r\n"))):  # which may be over fields that are not there
-        data = stamped(data, message.From, stem if identity else None, own_name(), when=pushed_at(stem))
-    by = relay.configured_name or os.uname().nodename
+        data = stamped(data, message.From, stem if identity else None, mx.own_name(), when=pushed_at(stem))
+    by = mx.configured_name or os.uname().nodename
     line = f"Received: by {by} (maildefer){identity}; {date(time.time())}\r\n"
     return line.encode("utf-8", "backslashreplace") + data

@@ -38,7 +38,7 @@ from maildefer.maildir.upkeep.rates import RateOf, RateSlots
 from maildefer.message.automatic import TAKES_REPORTS, is_report
 from maildefer.message.envelope import Envelope, block, split
 from maildefer.message.notices.config import EXPIRED, Action, NoticeSettings
-from maildefer.message.outgoing import relay
+from maildefer.message.outgoing import mx
 from maildefer.message.request import MailRequest, received
 
 VIA: Final = "notice"  # in the Received line of a report's entry
@@ -175,7 +175,7 @@ class Notices:
                 pushed_at=pushed_at(key),
                 **said,
             )
-            host = relay.configured_name or os.uname().nodename
+            host = mx.configured_name or os.uname().nodename
             report = report_of(reported, data, host=host, author=self._settings.author, name=name, now=now)
             stem = fresh_stem(this_host().label, self._system, None)
             top = block(stem, "", envelope.sender, host=host, when=now, via=VIA)

@@ -1,4 +1,4 @@
-"""The hosts that take a domain's mail (RFC 5321, section 5.1)."""
+"""The hosts that take a domain's mail (RFC 5321, section 5.1), and the name of this one for them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import importlib
 import ipaddress
 import socket
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 from maildefer.errors import MaildeferError
 
 _LONGEST = 255  # characters of a name in an error
+
+configured_name = ""
+"""The name of this host for other servers, if the settings say one."""
 
 
 class RelayUnresolved(MaildeferError):
@@ -84,3 +88,23 @@ def _address_in(literal: str) -> str:
         return str(ipaddress.IPv4Address(text))
     except ValueError:
         raise RelayUnresolved(f"{literal} is no address literal", 501) from None
+
+
+def own_name() -> str:
+    """The name for EHLO, and for what a message gets that has none."""
+    return configured_name or _looked_up()
+
+
+@lru_cache(maxsize=1)
+def _looked_up() -> str:
+    """The host's name, looked up once in a process.
+
+    By itself `smtplib` asks the DNS for it at each connection, which takes seconds where a name server is slow.
+    """
+    name = socket.getfqdn()
+    if "." in name:
+        return name
+    try:
+        return f"[{socket.gethostbyname(socket.gethostname())}]"
+    except OSError:
+        return "[127.0.0.1]"

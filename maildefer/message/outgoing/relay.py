@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from maildefer import log_context
 from maildefer.message import addresses
 from maildefer.message.dsn.asked import passing_on
 from maildefer.message.envelope import encode_address
-from maildefer.message.outgoing.mx import RelayUnresolved, exchangers
+from maildefer.message.outgoing.mx import RelayUnresolved, exchangers, own_name
 from maildefer.message.request import MailRequest
 
 if TYPE_CHECKING:
@@ -254,30 +252,6 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:  # it was removed
         return "/"
-
-
-configured_name = ""
-"""The name of this host for other servers, if the settings say one."""
-
-
-def own_name() -> str:
-    """The name for EHLO, and for what a message gets that has none."""
-    return configured_name or _looked_up()
-
-
-@lru_cache(maxsize=1)
-def _looked_up() -> str:
-    """The host's name, looked up once in a process.
-
-    By itself `smtplib` asks the DNS for it at each connection, which takes seconds where a name server is slow.
-    """
-    name = socket.getfqdn()
-    if "." in name:
-        return name
-    try:
-        return f"[{socket.gethostbyname(socket.gethostname())}]"
-    except OSError:
-        return "[127.0.0.1]"
 
 
 def _addresses(given: addresses.Given) -> list[str]:

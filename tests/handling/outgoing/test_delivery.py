@@ -23,8 +23,7 @@ from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.upkeep.closures import Closures
 from maildefer.message.envelope import block
-from maildefer.message.outgoing import relay
-from maildefer.message.outgoing.relay import own_name
+from maildefer.message.outgoing import mx
 from maildefer.message.request import MailRequest, received
 from tests.support import certificates, dns_server, next_server
 from tests.support.next_server import CLOSE, TAKEN, NextServer
@@ -88,7 +87,7 @@ def test_what_the_server_takes_is_done_and_its_words_are_logged(
 def test_a_name_of_the_settings_is_what_other_servers_are_told(
     server: NextServer, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "configured_name", Destinations({"hostname": "mx1.osb.example"}).hostname)
+    monkeypatch.setattr(mx, "configured_name", Destinations({"hostname": "mx1.osb.example"}).hostname)
     sender.send()
     assert server.lines[0].lower() == "ehlo mx1.osb.example"
     [(_, _, data)] = server.messages
@@ -412,7 +411,7 @@ def test_what_the_dns_has_said_is_kept(server: NextServer) -> None:
 
 
 def test_an_mx_that_is_ourselves_is_final(server: NextServer) -> None:
-    records = {"b.example MX": [f"10 {own_name().lower()}."]}
+    records = {"b.example MX": [f"10 {mx.own_name().lower()}."]}
     with dns_server.answering(records), pytest.raises(DeliveryFailed, match="loops back to this host"):
         Sender(server, host=None).send()
     assert server.lines == []

@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP
 
 from maildefer.errors import AddressRefused
 from maildefer.mail import MailRequest, MailResponse
-from maildefer.message.outgoing import relay as module
+from maildefer.message.outgoing import mx
 from maildefer.message.outgoing.mx import RelayUnresolved
 from maildefer.message.outgoing.relay import Relay
 from maildefer.message.smtp_error import SMTPError
@@ -105,11 +105,11 @@ def test_our_own_name_is_asked_for_once_a_process(
     monkeypatch.setattr(socket, "getfqdn", getfqdn)
     monkeypatch.setattr(socket, "gethostbyname", gethostbyname)
     monkeypatch.setattr(smtplib.SMTP, "connect", lambda *_: (220, b"hello"))  # aiosmtpd asks for names, too
-    module._looked_up.cache_clear()
+    mx._looked_up.cache_clear()
     try:
         names = [Relay("127.0.0.1").configure_relay("127.0.0.1").local_hostname for _ in range(3)]
     finally:
-        module._looked_up.cache_clear()
+        mx._looked_up.cache_clear()
     assert names == [said] * 3
     assert asked == (["name"] if "." in full else ["name", "address"])
 
