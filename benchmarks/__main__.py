@@ -38,6 +38,8 @@ NAMES = (
     "handler",
     "context",
     "nfs",
+    "wire",
+    "hosts",
     "scale",
 )
 

@@ -41,7 +41,7 @@ class SimulatedHost:
         self.world = world
         self.oracle = oracle
         self.layouts = layouts
-        self.label = f"{'abc'[number]}-00000{number}"
+        self.label = f"{'abc'[number % 3]}-{number:06}"
         self.calm = False
         self.pace = world.fault_rates.pace
         self.to_push: list[bytes] = []
@@ -74,13 +74,16 @@ class SimulatedHost:
     def process(self, kind: str, family: Process | None) -> Process:
         pid = next(self.pids)
         process = Process(f"{self.label[0]}.{kind}{pid}", pid, family)
-        process.client = Client(self.world, process, self.cache)
+        process.client = self.client_of(process)
         self.oracle.processes[pid] = process
         if kind in ("popper", "operator", "planner", "consumer"):
             self.add_guest(process)
         if kind == "planner":
             self.oracle.planners.add(pid)
         return process
+
+    def client_of(self, process: Process) -> Client:
+        return Client(self.world, process, self.cache)
 
     def add_guest(self, process: Process) -> None:
         """It ends with the machine."""

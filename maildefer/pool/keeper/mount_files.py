@@ -22,6 +22,9 @@ from maildefer.pool.status_record import Rates
 from maildefer.untrusted import UntrustedRecord, read_record
 
 _STATUS_EVERY_SECONDS: Final = 30.0
+_READ_EACH_BEAT: Final = (
+    4  # status files of other hosts: all of few, and of many no more requests than of few
+)
 _CHANGING: Final = {"beat_age_seconds", "beats", "clock_offset_seconds", "paused_seconds"}
 _VERBS: Final[dict[str, Verb]] = {verb: verb for verb in get_args(Verb)}
 
@@ -42,13 +45,20 @@ class MountFiles:
         self._status: dict[str, object] = {}
         self._status_at = 0.0
         self._last_path = ""  # the last status file
+        self._idle: dict[str, bool] = {}  # other leases, the one whose status was read longest ago first
         self._random = system.token(8)  # for its draft; one, so that a fault reads the same each time
 
     def share(self, others: list[str]) -> None:
-        """Write to the scoreboard which share of the keys this host offers first: one for each lease that claims."""
-        leases = [lease for lease in others if not self._is_idle(lease)]
-        own = self._heartbeat.lease
-        leases = sorted([*leases, own])
+        """Write to the scoreboard which share of the keys this host offers first: one for each lease that claims.
+
+        Of many leases only some are looked at, in turn, new ones first; until then these count as claiming.
+        """
+        known = {lease: is_idle for lease, is_idle in self._idle.items() if lease in set(others)}
+        for lease in [*(lease for lease in others if lease not in known), *known][:_READ_EACH_BEAT]:
+            known.pop(lease, None)
+            known[lease] = self._is_idle(lease)
+        self._idle, own = known, self._heartbeat.lease
+        leases = sorted([*(lease for lease in others if not known.get(lease)), own])
         record = QueueRecordView(self._context.board, self._index)
         record.index_of_host, record.hosts = leases.index(own), len(leases)
 

@@ -225,7 +225,10 @@ class QueueScout:
             time.sleep(_MAY_NOT_OFFER_SECONDS)
 
     def _split(self, names: list[str]) -> tuple[list[str], list[str]]:
-        """Split names into this host's share, by the keys' hash, and the others'."""
+        """Split names into this host's share, by the keys' hash, and the others', where each host begins elsewhere.
+
+        So those that have nothing left of their own do not all claim the same entries.
+        """
         hosts = self._words[self._base + QueueWord.HOSTS]
         if hosts <= 1:
             return names, []
@@ -234,7 +237,8 @@ class QueueScout:
         theirs: list[str] = []
         for name in names:
             (mine if share_of(name, hosts) == index else theirs).append(name)
-        return mine, theirs
+        first = len(theirs) * index // hosts
+        return mine, theirs[first:] + theirs[:first]
 
     def _forget_after_deaths(self) -> None:
         if (deaths := self._words[Header.DEATHS]) != self._deaths:

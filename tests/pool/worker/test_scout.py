@@ -157,6 +157,19 @@ def test_what_is_the_hosts_own_is_offered_alone_while_there_is_any(tmp_path: Pat
     assert {share_of(name, 2) for name in offered.names} == {0}
 
 
+def test_hosts_with_nothing_of_their_own_begin_at_different_entries(tmp_path: Path) -> None:
+    begun = []
+    for index in range(3):
+        scout, offered = scout_of(tmp_path, index=index, hosts=4)
+        offered.claims = False
+        if not index:
+            fill(tmp_path, 40, share=3, hosts=4)
+        scout._pass()
+        assert len(offered.names) == 40
+        begun.append(offered.names[0])
+    assert begun == [sorted(offered.names)[at] for at in (0, 10, 20)]
+
+
 def test_a_pass_over_others_shares_that_meets_its_own_is_the_last_of_them(tmp_path: Path) -> None:
     scout, offered = scout_of(tmp_path, index=0, hosts=2)
     fill(tmp_path, 10, share=1, hosts=2)
