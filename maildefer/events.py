@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Literal, cast, get_args
 
 from maildefer.errors import ConfigurationError
@@ -139,7 +140,7 @@ def render(event: str, facts: dict[str, object], when: float) -> str:
     In the console format a traceback follows in lines of its own; each begins with a bar, so that it can't be taken
     for an event.
     """
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
+    stamp = f"{_date(int(when // 1))}.{int(when % 1 * 1000):03d}Z"
     facts = {key: value for key, value in facts.items() if value is not None}
     if _format == "json":
         return json.dumps({"ts": stamp, "event": event, **facts}, default=str)
@@ -148,6 +149,11 @@ def render(event: str, facts: dict[str, object], when: float) -> str:
         line = f"{stamp[11:23]} {event:<18} " + " ".join(f"{k}={quoted(v)}" for k, v in facts.items())
         return "\n".join([line, *(f"    | {plain(one)}" for trace in traces for one in trace.splitlines())])
     return " ".join([f"ts={stamp}", f"event={event}", *(f"{k}={quoted(v)}" for k, v in facts.items())])
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def ms(seconds: float) -> float:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Final, assert_never
 
 from maildefer.intake.outcomes import Refusal, Stored
@@ -33,14 +34,16 @@ class Reply:
     text: str
     """With LF between its lines."""
     progress: Progress = Progress.NONE
-    wire: str = field(init=False, repr=False, compare=False)
-    """As it is sent, without the end of its last line; made once, as most replies are constants."""
+    wire: bytes = field(init=False, repr=False, compare=False)
+    """As it is sent; made once, as most replies are constants."""
 
     def __post_init__(self) -> None:
-        *lines, last = self.text.split("\n")
         status = f"{self.status} " if self.status else ""
-        wire = "".join(f"{self.code}-{status}{line}\r\n" for line in lines) + f"{self.code} {status}{last}"
-        object.__setattr__(self, "wire", wire)
+        *lines, last = self.text.split("\n") if "\n" in self.text else (self.text,)
+        wire = f"{self.code} {status}{last}\r\n"
+        if lines:
+            wire = "".join([f"{self.code}-{status}{line}\r\n" for line in lines]) + wire
+        object.__setattr__(self, "wire", wire.encode())
 
     @property
     def failed(self) -> bool:
@@ -53,7 +56,7 @@ class Reply:
         return self.code >= 500
 
     def __str__(self) -> str:
-        return self.wire
+        return self.wire[:-2].decode()
 
 
 SENDER_OK: Final = Reply(250, "2.1.0", "sender ok", Progress.ONWARD)
@@ -134,8 +137,14 @@ SOURCE_ROUTE: Final = Reply(553, "5.1.3", "source routes are not supported: give
 _WRITTEN: Final = re.compile(r"([45][0-9][0-9]) (?:([45]\.[0-9]{1,3}\.[0-9]{1,3}) )?([ -~]{1,500})").fullmatch
 
 
-def lines(text: Sequence[str]) -> Reply:
-    """The reply of EHLO, a line for each extension."""
+@lru_cache(maxsize=64)
+def greeting(hostname: str, protocol: str) -> Reply:
+    return Reply(220, "", f"{hostname} {protocol} maildefer")
+
+
+@lru_cache(maxsize=64)
+def lines(*text: str) -> Reply:
+    """The reply of EHLO, a line for each extension; which are offered depends on the settings, and on little else."""
     return Reply(250, "", "\n".join(text))
 
 

@@ -46,7 +46,7 @@ def test_lmtp_has_a_reply_for_each_recipient() -> None:
 
 
 def test_a_reply_of_several_lines_has_its_code_on_each() -> None:
-    assert str(replies.lines(["host", "SIZE 5", "SMTPUTF8"])) == "250-host\r\n250-SIZE 5\r\n250 SMTPUTF8"
+    assert str(replies.lines("host", "SIZE 5", "SMTPUTF8")) == "250-host\r\n250-SIZE 5\r\n250 SMTPUTF8"
 
 
 @pytest.mark.parametrize("text", ["450 4.2.0 greylisted", "554 no", "554 5.7.1", "550 2.1.0 strange"])

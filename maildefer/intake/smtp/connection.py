@@ -301,7 +301,7 @@ class Connection(asyncio.BufferedProtocol):
     def _write_replies(self) -> None:
         if self._replies and self._transport is not None and not self._closing:
             self.context.refusals.count_replies(self._replies)
-            self._transport.write(("\r\n".join([reply.wire for reply in self._replies]) + "\r\n").encode())
+            self._transport.write(b"".join([reply.wire for reply in self._replies]))
         self._replies.clear()
 
     def _time_out(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from maildefer.intake.options import FrontEndOptions
-from maildefer.message.envelope import HEADER_LIMIT_BYTES, encode_address, split
+from maildefer.message.envelope import HEADER_LIMIT_BYTES, encode_address, own_block
 
 # In lower case; white space before the colon is obsolete syntax (RFC 5322, section 4.5); a value may be folded.
 _RECEIVED: Final = re.compile(rb"\nreceived[ \t]*:").findall
@@ -39,7 +39,8 @@ class Trace:
             return
         data = b"".join(pieces)
         if self._rest is None:
-            data, self._rest = data[split(data)[1] :], b""
+            block = own_block(data)
+            data, self._rest = data if block is None else data[block[3] :], b""
         self._size_bytes += len(data)
         lines = b"\n" + self._rest + data
         end = lines.find(b"\n\n")

@@ -43,17 +43,18 @@ class SmtpSession(DataCommands):
         self._expecting = answer
 
     def greet(self) -> Reply:
-        return Reply(220, "", f"{self.context.options.hostname} {'LMTP' if self.lmtp else 'ESMTP'} maildefer")
+        return replies.greeting(self.context.options.hostname, "LMTP" if self.lmtp else "ESMTP")
 
     def answer_line(self, line: bytes) -> Answer:
         if self._expecting is not None:
             answer, self._expecting = self._expecting, None
             return answer(line)
         verb, _, argument = line.strip(b" \t").partition(b" ")
-        command = self.commands.get(verb.upper())
+        verb = verb.upper()
+        command = self.commands.get(verb)
         if command is None:
-            return self._refuse_unknown(line, verb.upper())
-        if refusal := self._required_first(verb.upper()):
+            return self._refuse_unknown(line, verb)
+        if refusal := self._required_first(verb):
             return self.refuse_line(line, refusal)
         try:
             text = argument.decode()
@@ -77,13 +78,13 @@ class SmtpSession(DataCommands):
     # The commands
 
     def helo(self, argument: str) -> Answer:
-        return self._begin_session(argument) or replies.lines([self.context.options.hostname])
+        return self._begin_session(argument) or replies.lines(self.context.options.hostname)
 
     def ehlo(self, argument: str) -> Answer:
         if refusal := self._begin_session(argument):
             return refusal
         self.client.extended = True
-        return replies.lines([self.context.options.hostname, *self._extensions(), "SMTPUTF8"])
+        return replies.lines(self.context.options.hostname, *self._extensions(), "SMTPUTF8")
 
     def mail(self, argument: str) -> Answer:
         if not self.client.helo:
