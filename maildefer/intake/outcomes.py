@@ -22,7 +22,6 @@ class Refusal(Enum):
     TOO_LARGE = "too large"
     TOO_MUCH_HELD = "too much held"
     """The messages that are coming take more memory than they may together."""
-    CONNECTION_CLOSED = "connection closed"
     DUE_REFUSED = "due time refused"
     KEY_REUSED = "key reused"
     """By another message, which was to be pushed once under the same name. HTTP only, as is the one before."""

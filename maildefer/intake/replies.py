@@ -181,8 +181,6 @@ def refused(refusal: Refusal) -> Reply:
             return TOO_LARGE
         case Refusal.TOO_MUCH_HELD:
             return BUSY
-        case Refusal.CONNECTION_CLOSED:
-            return CLOSING
         case _:
             assert_never(refusal)
 

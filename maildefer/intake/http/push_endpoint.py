@@ -255,13 +255,7 @@ def refused_push(refusal: Refusal, reason: str) -> PushRefused:
             return PushRefused(413, detail, reason)
         case Refusal.MAIL_LOOP:
             return PushRefused(422, detail, reason)
-        case (
-            Refusal.QUEUE_FULL
-            | Refusal.STORAGE_FAILED
-            | Refusal.INTERNAL_ERROR
-            | Refusal.TOO_MUCH_HELD
-            | Refusal.CONNECTION_CLOSED
-        ):
+        case Refusal.QUEUE_FULL | Refusal.STORAGE_FAILED | Refusal.INTERNAL_ERROR | Refusal.TOO_MUCH_HELD:
             return PushRefused(503, detail, reason)
         case _:
             assert_never(refusal)

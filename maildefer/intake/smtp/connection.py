@@ -1,7 +1,7 @@
 """One connection: input is cut into lines and messages, and replies go out in as few writes as possible.
 
 It knows nothing of SMTP. While a reply is waited for, the connection processes no further input, and all others go on.
-So a message has one task on the event loop, for its push, and none for the rest.
+No message has a task on the event loop, unless it is so large that it comes in parts, or a policy is asked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Replies = Reply | tuple[Reply, ...] | None
 """One reply; with LMTP one for each recipient of a message; or None, where there is none yet."""
-Answer = Reply | None | Awaitable[Replies]
+Answer = Replies | Awaitable[Replies]
 
 # All connections read into this buffer, and each read is processed before the next one. Event loops would otherwise
 # allocate one for each read; uvloop's has 256 KiB.
@@ -62,7 +62,8 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = LineBuffer()
         self._replies: list[Reply] = []
         self._data_reader: DataReader | None = None
-        self._waiting: asyncio.Task[None] | None = None
+        self._waiting = False  # for a reply
+        self._task: asyncio.Task[None] | None = None  # that waits for it
         self._write_paused = False  # the client does not read the replies
         self._at_eof = False  # the client sends no more
         self._closing = False
@@ -114,7 +115,27 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._handshaking = sock
-        self._waiting = self.context.loop.create_task(self._handshake(sock, context))
+        self._waiting = True
+        self._task = self.context.loop.create_task(self._handshake(sock, context))
+
+    def begin_wait(self) -> None:
+        """Process no further input until `end_wait` is called; not before this input is processed."""
+        self._waiting = True
+
+    def end_wait(self, *answers: Reply) -> None:
+        """Reply, and go on with the input."""
+        if seconds := self._error_limits.note_replies(*answers):
+            self._task = self.context.loop.create_task(self._delay(seconds, answers))
+            return
+        self._waiting = False
+        self._add_replies(*answers)
+        self._check_limits()
+        self._process_input()
+
+    def note_fault(self, error: Exception) -> Reply:
+        """Tell the log of a fault of ours, whatever it is; the client should try again."""
+        events.emit("intake.refused", client=str(self.client), reason=f"{type(error).__name__}: {error}")
+        return replies.INTERNAL
 
     def close(self, reply: Reply | None = None) -> None:
         """Reply, and close the connection once the reply is sent."""
@@ -165,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """True keeps our side open for a reply that is being waited for; TLS has no half-closed connections."""
         self._at_eof = True
-        return self._waiting is not None and not self.client.tls
+        return self._waiting and not self.client.tls
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -193,7 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         self._write_replies()
         if self._transport is None or self._closing:
             return
-        if self._at_eof and self._waiting is None:
+        if self._at_eof and not self._waiting:
             self.close()
             return
         self._timeouts.note_input(in_line=self._unread.in_line)
@@ -241,33 +262,33 @@ class Connection(asyncio.BufferedProtocol):
     def _send_answer(self, answer: Answer) -> None:
         if answer is None:
             return
-        seconds = self._error_limits.note_replies(answer) if isinstance(answer, Reply) else 0.0
-        if isinstance(answer, Reply) and not seconds:
-            self._add_replies(answer)
-            self._check_limits()
+        if isinstance(answer, Reply):
+            answer = (answer,)
+        if not isinstance(answer, tuple):
+            self._waiting = True
+            self._task = self.context.loop.create_task(self._wait_and_reply(answer))
+        elif seconds := self._error_limits.note_replies(*answer):
+            self._waiting = True
+            self._task = self.context.loop.create_task(self._delay(seconds, answer))
         else:
-            self._waiting = self.context.loop.create_task(self._wait_and_reply(answer, seconds))
+            self._add_replies(*answer)
+            self._check_limits()
 
     def _check_limits(self) -> None:
         if reply := self._error_limits.limit_reached():
             events.emit("intake.refused", client=str(self.client), reason=str(reply))
             self.close(reply)
 
-    async def _wait_and_reply(self, answer: Reply | Awaitable[Replies], seconds: float) -> None:
-        self._write_replies()
+    async def _wait_and_reply(self, answer: Awaitable[Replies]) -> None:
         try:
-            if isinstance(answer, Reply):
-                answers: tuple[Reply, ...] = (answer,)
-            else:
-                found = await answer
-                answers = found if isinstance(found, tuple) else () if found is None else (found,)
-                seconds = self._error_limits.note_replies(*answers)
-            if seconds:
-                await asyncio.sleep(seconds)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the client should try again
-            events.emit("intake.refused", client=str(self.client), reason=f"{type(error).__name__}: {error}")
-            answers = (replies.INTERNAL,)
-        self._waiting = None
+            found = await answer
+        except Exception as error:  # noqa: BLE001
+            found = self.note_fault(error)
+        self.end_wait(*(found if isinstance(found, tuple) else () if found is None else (found,)))
+
+    async def _delay(self, seconds: float, answers: tuple[Reply, ...]) -> None:
+        await asyncio.sleep(seconds)
+        self._waiting = False
         self._add_replies(*answers)
         self._check_limits()
         self._process_input()
@@ -284,7 +305,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         finally:
             self._handshaking = None
-        self._waiting = None
+        self._waiting = False
         if self._transport is None or self._closing:
             return
         self.reset_session()

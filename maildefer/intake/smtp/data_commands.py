@@ -113,14 +113,30 @@ class DataCommands(Connection):
         self._chunk_reader.end_message()
         return self._store(self._incoming)
 
-    async def _store(self, incoming: IncomingMessage) -> Reply | tuple[Reply, ...]:
+    def _store(self, incoming: IncomingMessage) -> Answer:
+        """Push the message; the reply comes once it is durable for all recipients, or has failed."""
         try:
-            return self.answer_message(await incoming.store())
-        finally:
-            self._incoming, self._chunk_reader, self.transaction = None, None, None
-            self.client.forwarded = {}
-            if self.context.connections.draining:
-                self.context.loop.call_soon(self.dismiss)
+            outcomes = incoming.begin_push(partial(self._end_store, incoming))
+        except Exception as error:  # noqa: BLE001
+            return self._end_message(self.note_fault(error))
+        if outcomes is None:
+            self.begin_wait()
+            return None
+        return self._end_message(self.answer_message(outcomes))
+
+    def _end_store(self, incoming: IncomingMessage, stored: list[Stored]) -> None:
+        try:
+            answer = self.answer_message(incoming.end_push(stored))
+        except Exception as error:  # noqa: BLE001
+            answer = self.note_fault(error)
+        self.end_wait(*self._end_message(answer))
+
+    def _end_message(self, answer: Reply | tuple[Reply, ...]) -> tuple[Reply, ...]:
+        self._incoming, self._chunk_reader, self.transaction = None, None, None
+        self.client.forwarded = {}
+        if self.context.connections.draining:
+            self.context.loop.call_soon(self.dismiss)
+        return answer if isinstance(answer, tuple) else (answer,)
 
     def _end_transaction(self) -> None:
         if self._incoming is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,7 @@ class IncomingMessage:
         self._sending_part = self._storing = self._abandoned = False
         self._held_bytes = self._sent_bytes = 0
         self._trace = Trace(context.options)
+        self._began = 0.0  # its push
         self._looping: dict[str, None] = {}  # recipients for whom it is a mail loop
         self.buffer = MessageBuffer(
             context.options.max_bytes - TOP_LIMIT_BYTES,
@@ -63,27 +65,53 @@ class IncomingMessage:
             send_part=self._send_part,
         )
 
-    async def store(self) -> list[Stored]:
-        """Push the message; returns the outcome for each recipient once all is durable or has failed (I1)."""
-        recipients = self._transaction.recipients
-        if self._abandoned:  # the client left before this began, and the parts that were sent are dropped
-            return [Stored("", Refusal.CONNECTION_CLOSED)] * len(recipients)
+    def begin_push(self, done: Callable[[list[Stored]], None]) -> list[Stored] | None:
+        """Push the message: the outcome for each recipient where it is known at once, with None `end_push` tells it.
+
+        `done` is called with what `end_push` needs, once all is durable or has failed (I1).
+        """
         self._storing = True
         try:
             if self.buffer.refusal is not None:
-                self._drop_draft()
                 self._note_refusal(self.buffer.refusal)
-                return [Stored("", self.buffer.refusal)] * len(recipients)
-            message = self._message(self.buffer.take_pieces(), whole=True)
-            outcomes = dict.fromkeys(self._looping, Stored("", Refusal.MAIL_LOOP))
-            if message.recipients:
-                outcomes |= await self._push(message)
-            else:
-                self._drop_draft()
-            self._context.accepted += any(each.fault is None for each in outcomes.values())
-            return [outcomes[recipient] for recipient in recipients]
+                return self._end_unpushed(
+                    dict.fromkeys(self._transaction.recipients, Stored("", self.buffer.refusal))
+                )
+            self._message = self._part(self.buffer.take_pieces(), whole=True)
+            if not self._message.recipients:
+                return self._end_unpushed({})
+            self._began = time.monotonic()
+            stored = self._context.writer.begin_push(self._message, done)
+        except BaseException:
+            self._release_bytes()
+            raise
+        return None if stored is None else self.end_push(stored)
+
+    def end_push(self, stored: list[Stored]) -> list[Stored]:
+        """Tell the log what became of the message; returns the outcome for each recipient."""
+        message = self._message
+        try:
+            outcomes = dict(zip(message.recipients, stored, strict=True))
+            failed = {recipient: each for recipient, each in outcomes.items() if each.fault is not None}
+            if not failed or not message.together:
+                size_bytes = self._sent_bytes + _size_bytes(message)
+                _note_accepted(message, outcomes, size_bytes, time.monotonic() - self._began)
+            for recipient, each in failed.items():
+                note_refusal(self._client, message.sender, each.reason, recipient=recipient)
+            return self._for_each(outcomes)
         finally:
             self._release_bytes()
+
+    def _end_unpushed(self, outcomes: dict[str, Stored]) -> list[Stored]:
+        self._drop_draft()
+        self._release_bytes()
+        return self._for_each(outcomes)
+
+    def _for_each(self, outcomes: dict[str, Stored]) -> list[Stored]:
+        """The outcomes in the order of the recipients, with those for whom it is a mail loop."""
+        outcomes |= dict.fromkeys(self._looping, Stored("", Refusal.MAIL_LOOP))
+        self._context.accepted += any(each.fault is None for each in outcomes.values())
+        return [outcomes[recipient] for recipient in self._transaction.recipients]
 
     def abandon(self) -> None:
         """Drop it, as its end will not come; does nothing once it is being stored."""
@@ -94,22 +122,10 @@ class IncomingMessage:
             self._drop_draft()
         self._release_bytes()
 
-    async def _push(self, message: Message) -> dict[str, Stored]:
-        """Push the message, or its last part, and tell the log what became of it for each recipient."""
-        size_bytes = self._sent_bytes + _size_bytes(message)
-        began = time.monotonic()
-        outcomes = dict(zip(message.recipients, await self._context.writer.push(message), strict=True))
-        failed = {recipient: each for recipient, each in outcomes.items() if each.fault is not None}
-        if not failed or not message.together:
-            _note_accepted(message, outcomes, size_bytes, time.monotonic() - began)
-        for recipient, each in failed.items():
-            note_refusal(self._client, message.sender, each.reason, recipient=recipient)
-        return outcomes
-
     async def _send_part(self, pieces: tuple[bytes, ...]) -> None:
         self._sending_part = True
         try:
-            message = self._message(pieces, whole=False)
+            message = self._part(pieces, whole=False)
             if not message.recipients:
                 self.buffer.refuse(Refusal.MAIL_LOOP)
                 return
@@ -124,7 +140,7 @@ class IncomingMessage:
             if self._abandoned:
                 self._drop_draft()
 
-    def _message(self, pieces: tuple[bytes, ...], *, whole: bool) -> Message:
+    def _part(self, pieces: tuple[bytes, ...], *, whole: bool) -> Message:
         """The message, or a part of it, for the recipients for whom it is no mail loop."""
         recipients = tuple(dict.fromkeys(self._transaction.recipients))
         self._look_for_loops(pieces, recipients)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 
 from maildefer import events
 from maildefer.intake.outcomes import Refusal, Stored
@@ -11,6 +13,8 @@ from maildefer.intake.socket_transport import SocketTransport
 from maildefer.intake.writer.batcher import MAX_JOBS, WriterBatcher
 from maildefer.intake.writer.protocol import FrameReader, Job, Message, WriterAnswer, pack, unpack_answers
 from maildefer.intake.writer.shared_memory import Span, WriterLink
+
+Done = Callable[[list[Stored]], None]
 
 _KNOWN_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
@@ -31,7 +35,7 @@ class WriterClient(asyncio.BufferedProtocol):
         self._messages = _BatchQueue(max(1, threads - 1), link.local)
         self._parts = _BatchQueue(threads, link.local)
         self._batches: dict[int, _BatchQueue] = {}
-        self._pending: dict[int, asyncio.Future[WriterAnswer]] = {}
+        self._pending: dict[int, tuple[Message | None, Done]] = {}
         self._spans: dict[int, Span] = {}
         self._number = self._batch = self._draft = 0
         self._shortage = ""
@@ -47,12 +51,16 @@ class WriterClient(asyncio.BufferedProtocol):
 
     async def push(self, message: Message) -> list[Stored]:
         """Push a message: the outcome for each recipient in their order, with keys once all is durable (I1)."""
-        try:
-            answer = await self._ask(message)
-        except ConnectionError:
-            return [Stored("", Refusal.STORAGE_FAILED, "the writer is gone")] * len(message.recipients)
-        self._note_shortage(answer.shortage)
-        return answer.stored
+        ended: asyncio.Future[list[Stored]] = self._loop.create_future()
+        stored = self.begin_push(message, partial(_end, ended))
+        return await ended if stored is None else stored
+
+    def begin_push(self, message: Message, done: Done) -> list[Stored] | None:
+        """Push a message, and call `done` as `push` returns; the outcomes at once where the writer is gone."""
+        if self.closed.is_set():
+            return _gone(message)
+        self._ask(message, done)
+        return None
 
     def fresh_draft(self) -> int:
         """A number for a message that comes in parts; each is pushed once the one before is answered."""
@@ -76,9 +84,11 @@ class WriterClient(asyncio.BufferedProtocol):
         """What is short, or an empty text; the writer is asked at most once a second."""
         if time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + _KNOWN_SECONDS
-            try:
-                self._note_shortage((await asyncio.wait_for(self._ask(None), _ANSWER_SECONDS)).shortage)
-            except (TimeoutError, ConnectionError):
+            answered: asyncio.Future[list[Stored]] = self._loop.create_future()
+            if not self.closed.is_set():
+                self._ask(None, partial(_end, answered))
+                await asyncio.wait([answered], timeout=_ANSWER_SECONDS)
+            if self.closed.is_set() or not answered.done():
                 self._shortage = _SILENT
         return self._shortage
 
@@ -93,12 +103,9 @@ class WriterClient(asyncio.BufferedProtocol):
         self._shortage = shortage
         self._ask_at = time.monotonic() + _KNOWN_SECONDS
 
-    async def _ask(self, message: Message | None) -> WriterAnswer:
-        if self.closed.is_set():
-            raise ConnectionError
+    def _ask(self, message: Message | None, done: Done) -> None:
         number = self._number = self._number + 1
-        future: asyncio.Future[WriterAnswer] = self._loop.create_future()
-        self._pending[number] = future
+        self._pending[number] = message, done
         job = Job(number, message)
         if message is None or (message.once and message.whole):  # which has syncs of its own
             self._send(_NO_BATCH, [job])
@@ -106,10 +113,6 @@ class WriterClient(asyncio.BufferedProtocol):
             queue = self._messages if message.whole else self._parts
             queue.batcher.add_job(job, now=self._loop.time())
             self._send_batches(queue)
-        try:
-            return await future
-        finally:
-            self._pending.pop(number, None)
 
     def _send_batches(self, queue: _BatchQueue) -> None:
         """Send the batches that are due, and set a timer for the rest; parts wait for free blocks."""
@@ -159,24 +162,38 @@ class WriterClient(asyncio.BufferedProtocol):
     def _note_writer_gone(self) -> None:
         """Fail all pushes: this process is about to end, and with its socket the writer."""
         self.closed.set()
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(ConnectionError("the writer is gone"))
+        pending, self._pending = self._pending, {}
+        for message, done in pending.values():
+            self._tell(done, [] if message is None else _gone(message))
 
     def _note_answers(self, batch: int, answers: list[WriterAnswer]) -> None:
         for answer in answers:
             if (span := self._spans.pop(answer.number, None)) is not None:
                 self._blocks.release_block(span)
-            future = self._pending.pop(answer.number, None)
-            # If it is done, its client has left, and it is stored all the same.
-            if future is not None and not future.done():
-                future.set_result(answer)
+            self._note_shortage(answer.shortage)
+            if (pending := self._pending.pop(answer.number, None)) is not None:
+                self._tell(pending[1], answer.stored)
         if batch != _NO_BATCH:
             queue = self._batches.pop(batch)
             queue.batcher.end_batch()
             self._send_batches(queue)
             if queue is self._messages:  # some of which may have had blocks
                 self._send_batches(self._parts)
+
+    def _tell(self, done: Done, stored: list[Stored]) -> None:
+        try:
+            done(stored)
+        except Exception as fault:  # noqa: BLE001  # of one client, and no other may wait for ever
+            self._loop.call_exception_handler({"message": "a reply has failed", "exception": fault})
+
+
+def _end(future: asyncio.Future[list[Stored]], stored: list[Stored]) -> None:
+    if not future.done():  # else its client has left, and it is stored all the same
+        future.set_result(stored)
+
+
+def _gone(message: Message) -> list[Stored]:
+    return [Stored("", Refusal.STORAGE_FAILED, "the writer is gone")] * len(message.recipients)
 
 
 class _BatchQueue:
