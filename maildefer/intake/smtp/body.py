@@ -89,13 +89,15 @@ class DotReader:
     def feed(self, data: bytes) -> bytes | None:
         """Read more; returns what follows the end of the message, None before it."""
         data = self._held + data
-        if _ODD(data) is None:  # no line begins with a dot, so it is not the end
+        if (odd := _ODD(data)) is None:  # no line begins with a dot, so it is not the end
             kept = len(data) - 2 * data.endswith(b"\r\n")
             self._keep(data[:kept].replace(b"\r", b""), kept)
             self._held = data[kept:]
             return None
-        end = data.find(_END)
-        if end < 0:
+        if data.startswith(_END, end := odd.start()):  # nothing before it is odd
+            self._keep(data[: end + 2].replace(b"\r", b""), end + 2)
+            return data[end + len(_END) :]
+        if (end := data.find(_END, end)) < 0:
             keep = next((size for size in (4, 3, 2, 1) if data.endswith(_END[:size])), 0)
             kept = len(data) - keep
             self._keep(_unstuffed(data[:kept]), kept)
