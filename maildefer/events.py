@@ -23,6 +23,8 @@ from maildefer.event_table import ERRORS, EVENTS, WARNINGS
 Format = Literal["console", "logfmt", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 _LEVELS: Final = get_args(Level)
+_ALL: Final = ("debug", "info")  # no event has the level debug
+_escaped = json.JSONEncoder().encode
 _BARE: Final = re.compile(r"[!#-\[\]-~]+").fullmatch  # printable ASCII except space, quote and backslash
 
 _TRACES: Final = ("traceback", "detail")  # the facts that may have many lines
@@ -129,7 +131,7 @@ def level_of(event: str) -> Level:
 
 def shows(event: str) -> bool:
     """Whether events of this name are written at the configured level."""
-    return _LEVELS.index(level_of(event)) >= _LEVELS.index(_level)
+    return _level in _ALL or _LEVELS.index(level_of(event)) >= _LEVELS.index(_level)
 
 
 def render(event: str, facts: dict[str, object], when: float) -> str:
@@ -141,14 +143,16 @@ def render(event: str, facts: dict[str, object], when: float) -> str:
     for an event.
     """
     stamp = f"{_date(int(when // 1))}.{int(when % 1 * 1000):03d}Z"
+    if _format == "logfmt":
+        return " ".join(
+            [f"ts={stamp} event={event}", *[f"{k}={quoted(v)}" for k, v in facts.items() if v is not None]]
+        )
     facts = {key: value for key, value in facts.items() if value is not None}
     if _format == "json":
         return json.dumps({"ts": stamp, "event": event, **facts}, default=str)
-    if _format == "console":
-        traces = [str(facts.pop(name)) for name in _TRACES if name in facts]
-        line = f"{stamp[11:23]} {event:<18} " + " ".join(f"{k}={quoted(v)}" for k, v in facts.items())
-        return "\n".join([line, *(f"    | {plain(one)}" for trace in traces for one in trace.splitlines())])
-    return " ".join([f"ts={stamp}", f"event={event}", *(f"{k}={quoted(v)}" for k, v in facts.items())])
+    traces = [str(facts.pop(name)) for name in _TRACES if name in facts]
+    line = f"{stamp[11:23]} {event:<18} " + " ".join(f"{k}={quoted(v)}" for k, v in facts.items())
+    return "\n".join([line, *(f"    | {plain(one)}" for trace in traces for one in trace.splitlines())])
 
 
 @lru_cache(maxsize=1)
@@ -172,8 +176,10 @@ def quoted(value: object) -> str:
     """Render a fact's value for a logfmt line: unquoted if possible, else a JSON string, which can't forge a line."""
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, str):
+        return value if _BARE(value) else _escaped(value)
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if _BARE(text) else json.dumps(text)
+    return text if _BARE(text) else _escaped(text)
 
 
 def write(text: str) -> None:
