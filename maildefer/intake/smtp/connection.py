@@ -208,8 +208,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _process_input(self) -> None:
         """Answer commands until a reply has to be waited for; then all replies go in one write."""
-        while not (self._waiting or self._write_paused or self._closing) and self._unread:
-            if not (self._read_line() if self._data_reader is None else self._feed(self._data_reader)):
+        while not (self._waiting or self._write_paused or self._closing):
+            if self._data_reader is None:
+                if not self._read_line():
+                    break
+            elif not self._unread or not self._feed(self._data_reader):
                 break
         self._write_replies()
         if self._transport is None or self._closing:
@@ -219,8 +222,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._timeouts.note_input(in_line=self._unread.in_line)
         ahead = (self._waiting or self._write_paused) and len(self._unread) > _UNREAD_BYTES
-        if bool(ahead) is not self._read_paused:
-            self._read_paused = bool(ahead)
+        if ahead is not self._read_paused:
+            self._read_paused = ahead
             (self._transport.pause_reading if ahead else self._transport.resume_reading)()
 
     def _read_line(self) -> bool:

@@ -7,6 +7,8 @@ from maildefer.intake import replies
 from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.replies import Progress, Reply
 
+_ONWARD, _STORED = Progress.ONWARD, Progress.STORED  # a look-up in an enum takes 100 ns
+
 
 class ErrorLimits:
     """The errors and idle commands of one connection. A message that is stored clears them, as it does in Postfix."""
@@ -21,10 +23,10 @@ class ErrorLimits:
         """Account for replies before they are sent; returns how many seconds to delay them."""
         if self._exempt or not answers:
             return 0.0
-        if answers[0].progress is Progress.ONWARD:
+        if answers[0].progress is _ONWARD:
             return 0.0
         for reply in answers:
-            if reply.progress is Progress.STORED:
+            if reply.progress is _STORED:
                 self._errors = self._idle_commands = 0
                 return 0.0
         self._idle_commands += 1

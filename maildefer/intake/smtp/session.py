@@ -97,14 +97,19 @@ class SmtpSession(DataCommands):
             return replies.SOURCE_ROUTE
         if (path := syntax.path(argument[5:])) is None or not syntax.is_valid(path.address):
             return replies.BAD_SENDER
-        if (parameters := syntax.parameters(path.parameters)) is None:
-            return replies.SYNTAX_MAIL
-        utf8 = "SMTPUTF8" in parameters
-        if parameters.pop("SMTPUTF8", ""):  # it has no value (RFC 6531, section 3.1)
-            return replies.SYNTAX_MAIL
-        if isinstance(dsn := self._take_dsn(parameters, dsn_parameters.OF_MESSAGE), Reply):
-            return dsn
-        if refusal := self._parameter_refusal(parameters) or _utf8_refusal(path.address, utf8):
+        utf8, dsn = False, ""
+        if path.parameters:
+            if (parameters := syntax.parameters(path.parameters)) is None:
+                return replies.SYNTAX_MAIL
+            utf8 = "SMTPUTF8" in parameters
+            if parameters.pop("SMTPUTF8", ""):  # it has no value (RFC 6531, section 3.1)
+                return replies.SYNTAX_MAIL
+            if isinstance(taken := self._take_dsn(parameters, dsn_parameters.OF_MESSAGE), Reply):
+                return taken
+            if refusal := self._parameter_refusal(parameters):
+                return refusal
+            dsn = taken
+        if refusal := _utf8_refusal(path.address, utf8):
             return refusal
         transaction = Transaction(sender=path.address, via=self._via(utf8), utf8=utf8, dsn=dsn)
         if (shortage := self.context.writer.known_shortage()) is None:
