@@ -106,7 +106,7 @@ def history_of(queues: Sequence[Layout], key: str) -> list[HistoryEvent]:
 
 
 def last_reasons(queue: Layout, keys: Collection[str]) -> dict[str, str]:
-    """Why entries were put off last, by key, as far as the newest records of the journal tell.
+    """Why entries were put off last, by key, the newest last, as far as the newest records of the journal tell.
 
     It reads so much of the journal and no more, however long that is. Raises OSError.
     """
@@ -115,7 +115,7 @@ def last_reasons(queue: Layout, keys: Collection[str]) -> dict[str, str]:
     for _, _, record in records:
         if record.verb == "note" and record.key in keys and (reason := record.facts.get("reason")):
             found[record.key] = max(found.get(record.key, (0.0, "")), (record.when, reason))
-    return {key: reason for key, (_, reason) in found.items()}
+    return {key: reason for key, (_, reason) in sorted(found.items(), key=lambda one: one[1])}
 
 
 def _rank(record: JournalRecord) -> int:

@@ -15,7 +15,7 @@ from maildefer.handling.project.settings import loaded_settings, plain_settings
 from maildefer.handling.retry import RetryPolicy
 from maildefer.mail import MailRequest
 from maildefer.message.outgoing import mx
-from maildefer.routing import route, stateless
+from maildefer.routing import Defer, route, stateless
 
 _SETTINGS = loaded_settings()
 DESTINATIONS = destinations_of(_SETTINGS)
@@ -35,7 +35,7 @@ async def START(message: MailRequest, recipient: str | None = None) -> None:
     from maildefer.handling.outgoing.delivery import Delivery  # 10 MB: only for a process that sends
     from maildefer.handling.outgoing.failure import DeliveryFailed
 
-    destination, came_of = DESTINATIONS.of(message.To), "deferred"
+    destination, came_of, words = DESTINATIONS.of(message.To), "deferred", ""
     try:
         delivery = Delivery(message, destination, _POLICY)
         try:
@@ -44,12 +44,15 @@ async def START(message: MailRequest, recipient: str | None = None) -> None:
             delivery.abort()
             raise
         came_of = "sent"
+    except Defer as fault:
+        words = fault.reason
+        raise
     except DeliveryFailed as failure:
         came_of = "expired" if failure.is_expired else "refused"
         raise
     finally:
         if delivery_count.count is not None:
-            delivery_count.count(destination.name, came_of)
+            delivery_count.count(destination.name, came_of, words)
 
 
 handler_marks.mark_policy(START, handler_marks.LIMITS, DESTINATIONS.limits())

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.handling.project.settings import SENDS, PoolSettings
 from maildefer.host import runtime_dir, status_socket
 from maildefer.host.identity import this_host
 from maildefer.host.linux import shared_heap
@@ -85,11 +86,18 @@ def assemble(
         deferrals=pair(identified=True),
         not_paused=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
-        counts=CountsMemory(slots) if settings.health_config or settings.alerts else None,
+        counts=_counts(slots, settings),
         dumps=_dumps(slots),
         force=options.force,
     )
     return context, options, report, status_socket.listen_at(runtime_dir.socket_path(options.pidfile))
+
+
+def _counts(slots: int, settings: PoolSettings) -> CountsMemory | None:
+    """What is counted: all for a pool that is watched; else of mail that goes out alone, for `outgoing`."""
+    is_watched = bool(settings.health_config or settings.alerts)
+    sends = any(SENDS in modules for modules in settings.queues.values())
+    return CountsMemory(slots, counts_attempts=is_watched) if is_watched or sends else None
 
 
 def _dumps(slots: int) -> StackDumps | None:

@@ -47,7 +47,7 @@ class PoolContext:
     deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
     not_paused: int  # an eventfd that is readable while claims go on, and not while the pool is paused
     supervisor: int  # pid
-    counts: CountsMemory | None = None  # for the metrics; None: nobody asks for them
+    counts: CountsMemory | None = None  # for metrics and `outgoing`; None: nobody asks for them
     dumps: StackDumps | None = None  # where workers' stack dumps go; None: to standard error
     force: bool = False
     ended_claims: set[str] = field(default_factory=set)  # of the keeper alone: see `Reclaimer`
@@ -72,12 +72,17 @@ class PoolContext:
 
     def attempt_counter(self, slot: int, queue: int) -> CountAttempt | None:
         """Make the function by which a worker counts its attempts, where anybody asks for that."""
-        return None if self.counts is None else self.counts.own_slot(slot).counter(queue)
+        counts = self._attempt_counts
+        return None if counts is None else counts.own_slot(slot).counter(queue)
 
     def note(self, queue: int, event: str, what: str, last: str) -> None:
         """Count a notable event of the keeper's, where anybody asks for that."""
-        if self.counts is not None:
-            self.counts.own_slot(self.board.slots - 1).note(queue, event, what, last)
+        if (counts := self._attempt_counts) is not None:
+            counts.own_slot(self.board.slots - 1).note(queue, event, what, last)
+
+    @property
+    def _attempt_counts(self) -> CountsMemory | None:
+        return self.counts if self.counts is not None and self.counts.counts_attempts else None
 
     @property
     def tokens_in(self) -> int | None:

@@ -15,7 +15,9 @@ from maildefer.cli.defaults import answered, must_be_project
 from maildefer.cli.entries.listing import arrived_at, envelope_of
 from maildefer.cli.entries.selection import Json
 from maildefer.cli.parameters import Commands
+from maildefer.cli.status_survey import records_meant
 from maildefer.control import history
+from maildefer.control.local_processes import ask_process
 from maildefer.errors import ConfigurationError, MaildeferError, QueueMissing
 from maildefer.handling.outgoing.destinations import MODULE, Destinations, destinations_of
 from maildefer.handling.project.queue_paths import home_queue, located
@@ -28,6 +30,7 @@ from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.operator.entries import Folder, FoundEntry
 from maildefer.maildir.operator.inspection import look_into_queue
 from maildefer.maildir.upkeep.closures import LOOK_SECONDS, ClosureRecord, Closures
+from maildefer.untrusted import number, objects
 
 app = Commands()
 _WAITING: Final[tuple[Folder, ...]] = ("deferred", "waiting", "claimed")
@@ -40,7 +43,6 @@ class _DestinationEntries:
     entries: int = 0
     oldest: float | None = None
     due: list[int] = field(default_factory=list)
-    words: str = ""  # of the server, to one of them
 
 
 @app.command()
@@ -61,24 +63,25 @@ def outgoing(
 
 def _show(queues: dict[str, Layout], destinations: Destinations, home: Layout, json: bool) -> None:
     waiting: dict[str, _DestinationEntries] = {}
-    tried: dict[str, _DestinationEntries] = {}  # by key
+    tried: dict[str, str] = {}  # by key, the name of the destination
     for one, name in _entries(queues, destinations):
         found = waiting.setdefault(name, _DestinationEntries())
         if one.entry.attempts:
-            tried[one.key] = found
+            tried[one.key] = name
         found.entries += 1
         if (arrived := arrived_at(one.entry.key)) is not None:
             found.oldest = arrived if found.oldest is None else min(arrived, found.oldest)
         if one.entry.due is not None and not schedule.is_held(one.entry):
             found.due.append(one.entry.due)
+    to = set(tried.values())
+    said = {name: words for name, words in _told_here().items() if name in to} if to else {}
     for layout in queues.values():
-        for key, reason in history.last_reasons(layout, tried).items():
-            tried[key].words = reason
+        said |= {tried[key]: reason for key, reason in history.last_reasons(layout, tried).items()}
     records, now = answered(bounded(lambda: _closures(home).records()), home.path), time.time()
     down = {one.name: one for one in records if one.name in waiting or not one.closure.is_left(now)}
     rows = []
     for name in sorted(waiting.keys() | down.keys(), key=lambda name: (name not in down, name)):
-        facts = _facts(name, waiting.get(name, _DestinationEntries()), down.get(name))
+        facts = _facts(name, waiting.get(name, _DestinationEntries()), down.get(name), said.get(name, ""))
         if json:
             output.record(facts)
         rows.append(_row(facts))
@@ -130,6 +133,14 @@ def _project() -> tuple[dict[str, Layout], Destinations, Layout]:
     return found, destinations_of(module), answered(bounded(lambda: home_queue(paths[0])), paths[0])
 
 
+def _told_here() -> dict[str, str]:
+    """By destination, why mail was put off last, as this host's pools know."""
+    statuses = (ask_process(record).status or {} for record in records_meant(False)())
+    told = [one for status in statuses for one in objects(status.get("deliveries"))]
+    told.sort(key=lambda one: number(one.get("deferred_at")))
+    return {str(one.get("destination")): words for one in told if (words := str(one.get("last_words") or ""))}
+
+
 def _closures(home: Layout) -> Closures:
     return Closures(home, now=clock_of(home).now)
 
@@ -150,10 +161,12 @@ def _domain(one: FoundEntry) -> str:
     return "" if envelope is None else envelope.recipient.rpartition("@")[2].lower()
 
 
-def _facts(name: str, waiting: _DestinationEntries, down: ClosureRecord | None) -> dict[str, object]:
+def _facts(
+    name: str, waiting: _DestinationEntries, down: ClosureRecord | None, words: str
+) -> dict[str, object]:
     facts = {"destination": name, "waiting": waiting.entries, "oldest": waiting.oldest}
     if down is None:
-        said = {"last_words": waiting.words} if waiting.words else {}
+        said = {"last_words": words} if words else {}
         return facts | {"next": min(waiting.due, default=None)} | said
     return facts | {
         "next": down.closure.due_seconds,

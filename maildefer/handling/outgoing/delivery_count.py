@@ -1,4 +1,4 @@
-"""The function that counts deliveries, which a worker sets where its pool is watched."""
+"""The function that counts deliveries, which a worker of a pool sets."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from collections.abc import Callable
 from typing import Final
 
 OUTCOMES: Final = ("sent", "deferred", "refused", "expired")
-count: Callable[[str, str], object] | None = None
-"""Called with the name of a destination, and what came of an attempt to deliver there."""
+count: Callable[[str, str, str], object] | None = None
+"""Called with the name of a destination, what came of an attempt to deliver there, and why it was put off."""

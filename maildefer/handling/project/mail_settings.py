@@ -12,11 +12,10 @@ from maildefer.errors import ConfigurationError
 from maildefer.handling import undeliverable
 from maildefer.handling.project.queue_paths import listed_queues, located, queue_at
 from maildefer.handling.project.setting_place import place, wrong
-from maildefer.handling.project.settings import FRONT_QUEUE, pool_settings, project
+from maildefer.handling.project.settings import FRONT_QUEUE, SENDS, pool_settings, project
 from maildefer.maildir.layout import Layout
 
 _GUARDS: Final = ("auth_required", "policy", "domains")
-_SENDS: Final = "maildefer.handlers.outgoing"
 _INNER: Final = re.compile(r"\w+://(?:127\.|localhost\b|\[?::1)|\w+:(?!//|systemd)").match
 
 
@@ -54,7 +53,7 @@ def _must_not_relay(settings: ModuleType) -> None:
         return
     if not any(config.get(name) for name in _GUARDS):
         raise ConfigurationError(
-            f"{place(settings, 'queues')}: the front end's queue is {front}, which {_SENDS} delivers: an open relay. "
+            f"{place(settings, 'queues')}: the front end's queue is {front}, which {SENDS} delivers: an open relay. "
             f"Name another queue first, or as receiver_config's queue; or one of {', '.join(_GUARDS)} there"
         )
 
@@ -70,7 +69,7 @@ def _front_queue(settings: ModuleType) -> str | None:
 def _delivers(settings: ModuleType, queue: str) -> bool:
     """Whether what is put there is sent on."""
     found = [modules for path, modules in settings.queues.items() if located(path) == located(queue)]
-    return any(isinstance(modules, list | tuple) and _SENDS in modules for modules in found)
+    return any(isinstance(modules, list | tuple) and SENDS in modules for modules in found)
 
 
 def _relay(settings: ModuleType, config: object) -> object:
@@ -81,7 +80,7 @@ def _relay(settings: ModuleType, config: object) -> object:
         if not isinstance(queue, str) or located(queue) not in listed_queues(settings):
             raise ConfigurationError(
                 f"{where}: queue={queue!r} is not in `queues`, so that nobody would send what is put there: "
-                f'add "run/outgoing": ["{_SENDS}"] there, and name that'
+                f'add "run/outgoing": ["{SENDS}"] there, and name that'
             )
         if others := [name for name in config if name != "queue"]:
             raise ConfigurationError(

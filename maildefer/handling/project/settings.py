@@ -66,6 +66,7 @@ from maildefer.handling.project.monitoring_settings import (
 from maildefer.handling.project.setting_place import is_decorator, place, wrong
 
 FRONT_QUEUE: Final = "run/queue"
+SENDS: Final = "maildefer.handlers.outgoing"  # the handlers that deliver a queue to other servers
 
 _loaded: ModuleType | None = None
 _loaded_in: tuple[ModuleType | None, str] = (None, "")  # the working directory when they were loaded

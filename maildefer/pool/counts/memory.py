@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -25,7 +26,9 @@ _LAST_WORDS: Final = 40
 _LAST_BYTES: Final = _LAST_WORDS * WORD_BYTES
 _HANDLER_WORDS: Final = _HANDLERS * NamedPlaces.words_in_place(SUM + 1)
 _NOTABLE_WORDS: Final = _NOTABLE * NamedPlaces.words_in_place(2 + _LAST_WORDS)
-_DELIVERY_WORDS: Final = _DESTINATIONS * NamedPlaces.words_in_place(len(DELIVERY_OUTCOMES))
+DEFERRED_AT: Final = len(DELIVERY_OUTCOMES)  # Unix seconds; behind it, what was said then
+_DELIVERY_VALUES: Final = DEFERRED_AT + 2 + _LAST_WORDS
+_DELIVERY_WORDS: Final = _DESTINATIONS * NamedPlaces.words_in_place(_DELIVERY_VALUES)
 _SLOT_WORDS: Final = _HANDLER_WORDS + _NOTABLE_WORDS + _DELIVERY_WORDS
 
 CountAttempt = Callable[[str, Outcome, str, float, str], None]
@@ -33,9 +36,13 @@ CountAttempt = Callable[[str, Outcome, str, float, str], None]
 
 
 class CountsMemory:
-    """The memory; made before the fork, for so many slots. Pages that are never written to take no memory."""
+    """The memory; made before the fork, for so many slots. Pages that are never written to take no memory.
 
-    def __init__(self, slots: int) -> None:
+    Unless `counts_attempts`, only deliveries are counted.
+    """
+
+    def __init__(self, slots: int, *, counts_attempts: bool = True) -> None:
+        self.counts_attempts = counts_attempts
         self._slots = slots
         self._own: dict[int, SlotCounts] = {}
         self._memory = mmap.mmap(-1, slots * _SLOT_WORDS * WORD_BYTES)
@@ -70,7 +77,7 @@ class SlotCounts:
             words,
             first + _HANDLER_WORDS + _NOTABLE_WORDS,
             places=_DESTINATIONS,
-            values=len(DELIVERY_OUTCOMES),
+            values=_DELIVERY_VALUES,
         )
 
     def counter(self, queue: int) -> CountAttempt:
@@ -97,23 +104,30 @@ class SlotCounts:
 
         return count
 
-    def count_delivery(self, destination: str, outcome: str) -> None:
-        """Count an attempt to deliver. Of one thread."""
-        self._words[self.destinations.place(destination) + DELIVERY_OUTCOMES.index(outcome)] += 1
+    def count_delivery(self, destination: str, outcome: str, words: str = "") -> None:
+        """Count an attempt to deliver, and keep why the last one was put off. Of one thread."""
+        base = self.destinations.place(destination)
+        self._words[base + DELIVERY_OUTCOMES.index(outcome)] += 1
+        if words:
+            self._write(base + DEFERRED_AT + 1, words)
+            self._words[base + DEFERRED_AT] = int(time.time())
 
     def note(self, queue: int, event: str, what: str, last: str) -> None:
         """Count a notable event of some kind, and keep what is to be said of the last one. Any thread may call."""
         base = self.notable.place(f"{queue}\n{event}\n{what}")
-        text = last.encode("utf-8", "replace")[:_LAST_BYTES]
-        start = (base + 2) * WORD_BYTES
-        self._bytes[start : start + len(text)] = text
-        self._words[base + 1] = len(text)
+        self._write(base + 1, last)
         self._words[base] += 1
 
-    def last(self, base: int) -> str:
-        """Read what the last event of a place was; torn, if it is written meanwhile: it is for people."""
-        start = (base + 2) * WORD_BYTES
-        text = bytes(self._bytes[start : start + min(self._words[base + 1], _LAST_BYTES)])
+    def _write(self, place: int, last: str) -> None:
+        text = last.encode("utf-8", "replace")[:_LAST_BYTES]
+        start = (place + 1) * WORD_BYTES
+        self._bytes[start : start + len(text)] = text
+        self._words[place] = len(text)
+
+    def text_at(self, place: int) -> str:
+        """Read the text that was written last; torn, if it is written meanwhile: it is for people."""
+        start = (place + 1) * WORD_BYTES
+        text = bytes(self._bytes[start : start + min(self._words[place], _LAST_BYTES)])
         return text.decode("utf-8", "replace")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maildefer.handling.outgoing.delivery_count import OUTCOMES as DELIVERY_OUTCOMES
-from maildefer.pool.counts.memory import FIRST_BUCKET, OUTCOMES, SUM, CountsMemory
+from maildefer.pool.counts.memory import DEFERRED_AT, FIRST_BUCKET, OUTCOMES, SUM, CountsMemory
 
 
 def counts_record(memory: CountsMemory | None, queues: Sequence[str]) -> dict[str, Any]:
@@ -17,6 +17,7 @@ def counts_record(memory: CountsMemory | None, queues: Sequence[str]) -> dict[st
     attempts: dict[str, list[int]] = {}
     notable: dict[str, dict[str, Any]] = {}
     deliveries: Counter[tuple[str, str]] = Counter()
+    words: dict[str, tuple[int, str]] = {}  # by destination, when mail was put off last, and why
     for slot in memory.slots():
         for name, base in slot.handlers.read():
             values = list(memory.words[base : base + SUM + 1])
@@ -26,10 +27,12 @@ def counts_record(memory: CountsMemory | None, queues: Sequence[str]) -> dict[st
         for name, base in slot.notable.read():
             found = notable.setdefault(name, {"count": 0, "last": ""})
             found["count"] += memory.words[base]
-            found["last"] = slot.last(base)
+            found["last"] = slot.text_at(base + 1)
         for name, base in slot.destinations.read():
             for number, outcome in enumerate(DELIVERY_OUTCOMES):
                 deliveries[name, outcome] += memory.words[base + number]
+            said = memory.words[base + DEFERRED_AT], slot.text_at(base + DEFERRED_AT + 1)
+            words[name] = max(words.get(name, (0, "")), said)
     return {
         "attempts": [
             {
@@ -44,8 +47,13 @@ def counts_record(memory: CountsMemory | None, queues: Sequence[str]) -> dict[st
             {**_named(name, queues, ("event", "kind", "handler")), **facts} for name, facts in notable.items()
         ],
         "deliveries": [
-            {"destination": name, "outcomes": {one: deliveries[name, one] for one in DELIVERY_OUTCOMES}}
-            for name in dict.fromkeys(name for name, _ in deliveries)
+            {
+                "destination": name,
+                "outcomes": {one: deliveries[name, one] for one in DELIVERY_OUTCOMES},
+                "deferred_at": at,
+                "last_words": said,
+            }
+            for name, (at, said) in words.items()
         ],
     }
 

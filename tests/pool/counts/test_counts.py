@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import pytest
@@ -121,6 +122,18 @@ def test_deliveries_are_counted_by_destination_over_all_workers():
         "b.example": {"sent": 2, "deferred": 0, "refused": 1, "expired": 0},
         "c.example": {"sent": 0, "deferred": 0, "refused": 0, "expired": 1},
     }
+
+
+def test_why_mail_was_put_off_last_is_kept_by_destination(monkeypatch: pytest.MonkeyPatch):
+    memory = CountsMemory(2, counts_attempts=False)
+    for slot, (at, words) in enumerate(((5, "450 greylisted\n\x00"), (4, "452 " + "x" * 1000))):
+        monkeypatch.setattr(time, "time", lambda at=at: at)
+        memory.own_slot(slot).count_delivery("b.example", "deferred", words)
+        memory.own_slot(slot).count_delivery("b.example", "sent")
+    memory.own_slot(1).count_delivery("c.example", "deferred", "452 " + "\u00fc" * 1000)
+    b, c = counts_record(memory, QUEUES)["deliveries"]
+    assert (b["deferred_at"], b["last_words"]) == (5, "450 greylisted\n\x00")
+    assert (c["deferred_at"], c["last_words"]) == (4, "452 " + "\u00fc" * 158)
 
 
 def test_of_very_many_destinations_those_that_came_first_have_names():
