@@ -58,7 +58,7 @@ fuzz: setup  ## ten minutes of wild clients against the front end's sessions (FU
 mutants: setup  ## half an hour of small changes to the code, each of which a test must notice (MUTANTS="--seed N --only FILE")
 	@$(PYTHON) -m tests.mutation --seconds 1800 $(MUTANTS)
 
-bench:  ## the figures: drain, push, front end, memory, latency (BENCH="drain push" for some)
+bench:  ## the figures: drain, push, front end, memory, latency, other queues (BENCH="drain push" for some)
 	@.ci/setup bench
 	@$(PYTHON) -m benchmarks $(BENCH)
 

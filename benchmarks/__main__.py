@@ -14,6 +14,7 @@ from benchmarks.places import RESULTS, Unavailable
 
 NAMES = (
     "drain",
+    "peers",
     "push",
     "unique",
     "intake",
