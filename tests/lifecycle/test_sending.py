@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,12 @@ class Sending:
     def again(self, key: str) -> None:
         schedule.reschedule(self.project.queue, key, None, host="test")
 
+    def shown(self, destination: str) -> dict[str, Any]:
+        """What `maildefer outgoing` tells of it."""
+        told = maildefer(self.pool, "outgoing", "--json").stdout
+        [row] = [row for row in map(json.loads, told.splitlines()) if row["destination"] == destination]
+        return row
+
     def buried(self, key: str) -> str:
         """Why it is a dead letter."""
         [entry] = eventually(
@@ -158,6 +165,7 @@ def test_what_is_greylisted_is_taken_at_the_next_attempt(sending: Sending, an_ex
     grey, bob = sending.push("grey-bob@exim.example", "bob-beside-grey@exim.example")
     assert "451 greylisted, please try again" in sending.deferred(grey)
     sending.arrives(an_exim, "bob-beside-grey@exim.example", bob)
+    assert "451 greylisted, please try again" in sending.shown("exim.example")["last_words"]
     sending.again(grey)
     sending.arrives(an_exim, "grey-bob@exim.example", grey)
 
@@ -170,8 +178,7 @@ def test_a_destination_that_is_down_is_tried_by_one_message_until_it_is_there(se
     others = sending.push(*(f"user{number}@refused.example" for number in range(10)))
     eventually(lambda: len(sending.project.names("later_new")) >= 11, "all wait")
     assert not [one for one in sending.pool.events("attempt.ended") if one["key"] in others], "unseen by it"
-    told = maildefer(sending.pool, "outgoing", "--json").stdout
-    [shown] = [row for row in map(json.loads, told.splitlines()) if row["destination"] == "refused.example"]
+    shown = sending.shown("refused.example")
     assert (shown["waiting"], shown["failures"]) == (11, 1)
     with next_server.running(port=REFUSED_PORT) as server:
         assert maildefer(sending.pool, "outgoing", "--retry", "refused.example").returncode == 0

@@ -203,7 +203,7 @@ class Closures:
 
     def record(self, name: str) -> ClosureRecord | None:
         """What is told of that one; None where it is open. Raises StorageFault's kinds."""
-        return next((one for one in self.records() if one.closure.hash == hash_of(name)), None)
+        return next((self.record_of(one) for one in self.closed() if one.hash == hash_of(name)), None)
 
     def _renamed(self, closure: Closure, *, is_tried: bool, seconds: float) -> bool:
         system, began = self._system, self._system.boottime()
