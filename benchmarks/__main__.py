@@ -25,6 +25,7 @@ NAMES = (
     "latency",
     "backlog",
     "deferred",
+    "grown",
     "recovery",
     "syscalls",
     "tokens",

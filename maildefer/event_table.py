@@ -47,6 +47,7 @@ EVENTS: Final[dict[str, str]] = {
     "clock.failed": "the mount's time could not be read; the last known offset counts",
     "journal.failed": "records of a queue's journal could not be written; the audit misses them",
     "sweep.failed": "files that crashes left behind could not be removed",
+    "folder.replaced": "an emptied folder of the queue that had grown was replaced by a fresh one",
     "chore.recovered": "a chore of the keeper that had failed succeeded again",
     "host.duplicated": "another live host has this host's name: give each a MAILDEFER_HOST_ID of its own",
     "clock.differs": "this host's clock and the mount's differ by over a minute",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from tests.simulation.server import File
+from tests.simulation.server import Directory, File
 
 _NEGATIVE_SECONDS = 30.0
 
@@ -25,6 +25,7 @@ class Cache:
     uptime: float = 0.0  # of the boot clock, at the schedule's start
     drift: float = 1.0
     watched: dict[str, Callable[[str], None]] = field(default_factory=dict)  # by directory: inotify
+    handles: dict[str, Directory] = field(default_factory=dict)  # of folders of entries
 
     next_request: Callable[[], object] | None = None  # what happens to the host in the middle of it
 

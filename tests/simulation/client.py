@@ -2,8 +2,8 @@
 
 A rename or unlink may be refused, delayed, sent again because its reply was lost, copied, or answered by a fault that
 says nothing; a listing may be this host's stale one, or torn, so that an entry that is renamed meanwhile shows zero,
-one or two times; a name that was looked up in vain stays missing for a while. One's own change to a directory drops
-what the host has cached of it.
+one or two times; a name that was looked up in vain stays missing for a while; a folder that another has replaced is
+known by the handle of the one before. One's own change to a directory drops what the host has cached of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from greenlet import GreenletExit
 from tests.simulation.cache import Cache, facts_of, torn
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, refusal
-from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, START, Request, World
+from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, START, Request, World, short
 from tests.support.scandir_model import Listing
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
@@ -119,6 +119,7 @@ class Client:
             boots = world.boots
             fault: OSError | None = None
             try:
+                self._must_be_current(source, destination)
                 world.carry_out(request)
             except OSError as refused:
                 fault = refused
@@ -155,8 +156,27 @@ class Client:
     # Names
 
     def _at(self, path: str, folder: int | None) -> str:
-        """By a folder's descriptor, which is of the path by which it was opened."""
-        return path if folder is None else f"{self._opened[folder][1]}/{path}"
+        """By a folder's descriptor, which is of the path by which it was opened; unless another is there by now."""
+        if folder is None:
+            return path
+        node, opened_at, _ = self._opened[folder]
+        if self.world.server.directories.get(opened_at, node) is not node:
+            raise refusal(self.world.scheduler.random.choice((errno.ENOENT, errno.ESTALE)), path)
+        return f"{opened_at}/{path}"
+
+    def _must_be_current(self, *paths: str) -> None:
+        """Raise ENOENT where this host knows a folder of entries by a handle of one that was replaced, at times.
+
+        The client is told ESTALE for it, and looks the path up again, unless the server has not forgotten it yet.
+        """
+        for path in paths:
+            folder = path.rpartition("/")[0]
+            if folder.endswith("/new") and (there := self.world.server.directories.get(folder)) is not None:
+                known = self.cache.handles.get(folder, there)
+                self.cache.handles[folder] = there
+                if known is not there and self._random() < 0.5:
+                    self.world.note(self.process.name, f"knows another folder than {short(folder)}")
+                    raise refusal(errno.ENOENT, path)
 
     def rename(
         self, source: str, destination: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from maildefer.errors import MaildeferError
 from maildefer.maildir import pop
@@ -12,6 +13,8 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.outbox.publish import Outboxes
 from maildefer.maildir.push import Pusher
+from maildefer.maildir.rights.confined import confined_to
+from maildefer.maildir.upkeep import grown
 from maildefer.pool.scoreboard import Header, ProcessKind
 from tests.simulation import final
 from tests.simulation.consumers import SimulatedConsumer
@@ -36,6 +39,7 @@ class Disasters:
     layouts: list[Layout]
     hosts: list[SimulatedHost]
     frozen_until: float = 0.0  # the longest
+    replaced: set[str] = field(default_factory=set)  # folders, by path, or they may yet be
 
     def plan(self, fault_rates: FaultRates) -> None:
         random, start = self.world.scheduler.random, self.world.now
@@ -60,6 +64,7 @@ class Disasters:
             (fault_rates.pusher_deaths, self._kill_pusher),
             (fault_rates.consumers, self._start_consumer),
             (fault_rates.consumer_deaths, self._kill_consumer),
+            (fault_rates.replacements, self._replace_folder),
         ]
         for times, disaster in plans:
             for _ in range(times):
@@ -107,6 +112,32 @@ class Disasters:
     def _push_on(self, host: SimulatedHost) -> None:
         if host.alive:
             host.start_pusher()
+
+    def _replace_folder(self) -> None:
+        """Replace a folder as a keeper does that finds it grown; it may be killed at it.
+
+        Each folder is replaced once, since a fresh one takes very many entries to grow.
+        """
+        host, random = self._any(), self.world.scheduler.random
+        layout = random.choice(self.layouts)
+        path = random.choice((layout.new, layout.new, layout.later_new))
+        if not host.alive or path in self.replaced:
+            return
+        process = host.process("replacer", None)
+        host.add_guest(process)
+        self.replaced.add(path)
+
+        def replace() -> None:
+            system, is_placed = process.client.system, True
+            with suppress(OSError):  # then its rename may yet be carried out
+                facts = system.lstat(path)
+                is_placed = grown.replace_folder(layout, path, facts, system=confined_to(layout.path, system))
+            if not is_placed:
+                self.replaced.discard(path)
+
+        self.world.scheduler.start(process, "replace", replace)
+        if random.random() < 0.2:
+            self.world.later(random.uniform(0, 0.1), lambda: process.alive and host.end(process))
 
     def _kill_scout(self) -> None:
         host = self._any()

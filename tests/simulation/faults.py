@@ -19,6 +19,7 @@ _EFFECTS_SHARE = 0.2  # as of limits
 _OUTPUTS_SHARE = 0.3
 _ORDERED_SHARE = 0.5  # of local filesystems
 _CONSUMERS_SHARE = 0.1
+_REPLACEMENTS_SHARE = 0.2  # as of limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ class FaultRates:
     journal: bool = False  # a loss journal is kept
     effects: bool = False  # handlers have an effect that is recorded
     outputs: bool = False  # handlers send, and what they send is handled as well
+    replacements: int = 0  # of folders of entries by fresh ones, as if they had grown
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -109,6 +111,9 @@ def forecast(seed: int) -> FaultRates:
         fault_rates = replace(fault_rates, effects=True)
     if Random(seed ^ 0x0B0).random() < _OUTPUTS_SHARE:
         fault_rates = replace(fault_rates, outputs=True)
+    chance = Random(seed ^ 0x620)
+    if not fault_rates.local and chance.random() < _REPLACEMENTS_SHARE:
+        fault_rates = replace(fault_rates, replacements=chance.randint(10, 60))
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))

@@ -27,6 +27,7 @@ from maildefer.maildir.outbox import outputs as outbox_outputs
 from maildefer.maildir.outbox import publish as outbox_publish
 from maildefer.maildir.upkeep import (
     failed_moves,
+    grown,
     leases,
     observer,
     promote,
@@ -58,6 +59,7 @@ from tests.simulation import (
     batchbugs,
     bugs,
     effectbugs,
+    grownbugs,
     journalbugs,
     keyedbugs,
     laterbugs,
@@ -487,6 +489,12 @@ MUTANTS = (
         "outputs: discarded though the claim was committed",
         one(reclaim.Reclaimer, "reclaim_claim", outputbugs.taken_back_unseen),
         units="tests/maildir/outbox/test_outputs.py",
+    ),
+    Mutant("grown: moved away and not replaced", one(grown, "replace_folder", grownbugs.moved_away)),
+    Mutant("grown: emptied to be replaced", one(folder.FolderDraft, "place", grownbugs.emptied_first)),
+    Mutant(
+        "push: a folder that was replaced is the queue's end",
+        one(placer.DraftPlacer, "move_left", grownbugs.never_again),
     ),
     Mutant("journal: an end after the unlink", one(claims.Claim, "ack", journalbugs.end_after_unlink)),
     Mutant("unique: a place is taken that is held", one(markers.Markers, "_take", markerbugs.taken_by_force)),

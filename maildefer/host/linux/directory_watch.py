@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from maildefer.host.linux import inotify
 from maildefer.host.linux.inotify import Inotify
@@ -36,7 +37,7 @@ class DirectoryWatch:
         names: set[str] = set()
         for mask, name in watching.read(timeout_seconds):
             if mask & _GONE:
-                self.close()
+                self._begin_again()
                 break
             if name and not name.startswith("."):
                 names.add(name)
@@ -50,7 +51,13 @@ class DirectoryWatch:
         """Watch the directory that is at the path now: a move with its parents made no event. Raises OSError."""
         found = os.stat(self._path)
         if self._watched != (found.st_dev, found.st_ino):
-            self.close()
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Watch the directory that is at the path now, before it is listed: what comes after that makes an event."""
+        self.close()
+        with suppress(OSError):  # the next wait raises it
+            self._begin()
 
     def _begin(self) -> Inotify:
         watching = self._inotify = Inotify()

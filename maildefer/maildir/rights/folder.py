@@ -21,6 +21,7 @@ RATES = ".rates-"  # and of a folder of a rate's slots that is being made, or wa
 PERIODIC = ".periodic-"  # the same, of the folder of a periodic task
 ONCE = ".once-"  # of the name of a marker that is being made (maildir/idempotency)
 EFFECT = ".effect-"  # and of the record of an effect
+FRESH = ".fresh-"  # and of a folder that is to replace one that has grown; nothing is in it
 TRIALS = ".doctor-"  # the beginning of the name of the doctor's folder,
 TRIAL = "trial"  # and of the names of all files that the doctor makes there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -105,6 +106,7 @@ OURS = {  # by the beginning of a folder's name: the names of the files that we 
     PERIODIC: re.compile(r"[0-9]+,").fullmatch,
     ONCE: re.compile(r"[0-9A-Za-z]{32}").fullmatch,  # a fingerprint
     EFFECT: re.compile(r"[0-9]+,(begun|done),[0-9a-f]+").fullmatch,
+    FRESH: re.compile(r"(?!)").fullmatch,
     TRIALS: re.compile(rf"{TRIAL}.*").fullmatch,
 }
 

@@ -1,4 +1,4 @@
-"""The sweeps of one queue, and the deletion of dead letters older than `dead_retention`, and of what was kept."""
+"""The sweeps of one queue; what is deleted for its age: dead letters, kept messages; folders that have grown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from maildefer.errors import MaildeferError
 from maildefer.maildir import reasons, scan
 from maildefer.maildir.names import due_of, pushed_at
 from maildefer.maildir.system import System
+from maildefer.maildir.upkeep.grown import replace_grown
 from maildefer.maildir.upkeep.sweep import Sweeper
 from maildefer.pool.context import PoolContext
 
@@ -37,6 +38,9 @@ class QueueSweeper(Sweeper):
             self._delete_kept(folder, mount_time)
         if self._seconds is not None:
             self._delete_old(mount_time - self._seconds)
+        for path, size_bytes in replace_grown(self._layout, system=self._system).items():
+            folder = path.removeprefix(f"{self._layout.path}/")
+            events.emit("folder.replaced", queue=self._queue, folder=folder, size_bytes=size_bytes)
 
     def _delete_kept(self, folder: str, mount_time: float) -> None:
         """Delete what was kept until now, as its name says; what has no due time was put there by others. OSError."""

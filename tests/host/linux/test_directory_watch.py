@@ -50,6 +50,18 @@ def test_a_directory_that_was_removed_and_made_anew_is_watched(new: Path, watchi
     assert watching.wait(10) == {"entry"}
 
 
+def test_what_comes_into_a_directory_that_has_replaced_another_is_heard_of(
+    new: Path, watching: DirectoryWatch
+) -> None:
+    """After the wait that tells of the replacement, one lists; whatever comes after that must wake the next wait."""
+    watching.wait(0)
+    (new.parent / "fresh").mkdir()
+    (new.parent / "fresh").rename(new)
+    assert watching.wait(10) == set()
+    (new / "entry").touch()
+    assert watching.wait(10) == {"entry"}
+
+
 def test_a_directory_whose_parent_was_replaced_is_watched_after_another_look(
     new: Path, watching: DirectoryWatch
 ) -> None:

@@ -14,6 +14,7 @@ from maildefer.maildir import reasons
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries
+from maildefer.maildir.upkeep import grown
 from maildefer.pool.keeper import retention
 from maildefer.pool.keeper.retention import QueueSweeper
 from tests.support.queues import START, World
@@ -152,3 +153,16 @@ def test_of_what_was_kept_a_pass_deletes_so_many(
     assert len(os.listdir(layout.done_new)) == 1
     swept.do_pass(START)
     assert os.listdir(layout.done_new) == []
+
+
+def test_an_emptied_folder_that_has_grown_is_replaced_and_told_of(
+    layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(events, "emit", lambda event, **facts: told.append((event, facts)))
+    monkeypatch.setattr(grown, "GROWN_BYTES", 1)
+    before, size = os.stat(layout.new).st_ino, os.stat(layout.new).st_size
+    Path(layout.later_new, "1.x,n=1,d=1700000001").touch()
+    sweeper(layout, world, seconds=None).do_pass(START)
+    assert told == [("folder.replaced", {"queue": "run/queue", "folder": "new", "size_bytes": size})]
+    assert os.stat(layout.new).st_ino != before
