@@ -11,7 +11,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.live.status_words import (
-    down_words,
+    down_lines,
     idle_words,
     limited_words,
     pause_words,
@@ -37,7 +37,6 @@ app = Commands()
 EX_FAILURE = 1  # not known, for want of a pid file to believe; asked by Salmon's option, it answers as Salmon
 EX_NOT_RUNNING = 3
 EX_DEGRADED = 4
-_MOST_DOWN = 5  # destinations that are named
 
 
 @app.command()
@@ -197,13 +196,8 @@ def _show_queue(counts: EntryCounts, own: Collection[str] = ()) -> None:
         output.line(f"  not counted to the end in time: {short}; `maildefer queue count` counts all")
     if counts.pause is not None:
         output.line(output.clean(f"  {pause_words(counts.pause)}; `maildefer resume` lets it go on"))
-    for down in counts.down[:_MOST_DOWN]:
-        output.line(output.clean(f"  {down_words(down)}"))
-    if counts.down_destinations > _MOST_DOWN:
-        more = output.count(
-            counts.down_destinations - _MOST_DOWN, "more destination is", "more destinations are"
-        )
-        output.line(f"  {more} down: see `maildefer outgoing`")
+    for line in down_lines(counts):
+        output.line(output.clean(f"  {line}"))
     rows = []
     for lease in counts.serving:
         state = lease.status

@@ -9,7 +9,7 @@ from typing import Any
 
 from maildefer.cli import output
 from maildefer.cli.live.status_words import (
-    down_words,
+    down_lines,
     idle_words,
     limited_words,
     pause_words,
@@ -254,4 +254,4 @@ def _notes(path: str, counts: EntryCounts, seen: StatusSurvey) -> Iterator[str]:
         for queue in objects((one.status or {}).get("queues")):
             if queue.get("path") == path and (limited := limited_words(queue)):
                 yield limited
-    yield from map(down_words, counts.down)
+    yield from down_lines(counts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, Final
 
 from maildefer.cli import output
 from maildefer.control import health
@@ -12,6 +12,8 @@ from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import DownDestination, EntryCounts, ServingHost
 from maildefer.maildir.operator.pause_mark import PauseMark
 from maildefer.untrusted import number
+
+_MOST_DOWN: Final = 5  # destinations that are named
 
 
 def problems_of_process(one: LocalStatus) -> list[str]:
@@ -35,11 +37,18 @@ def problems_of_queue(counts: EntryCounts, own: Collection[str], *, is_kept: boo
             found += [f"{lease.lease}: {why}" for why in health.why_reload_refused(lease.status)]
     if counts.waiting and not counts.serving and not is_kept:
         found.append(f"nobody serves it, and {output.count(counts.waiting, 'entry waits', 'entries wait')}")
-    return found + [f"{down_words(one)}; see `maildefer outgoing`" for one in counts.down if one.is_server]
+    return found + [f"{_down_words(one)}; see `maildefer outgoing`" for one in counts.down if one.is_server]
 
 
-def down_words(down: DownDestination) -> str:
-    """Since when a destination of mail is down, and what it said."""
+def down_lines(counts: EntryCounts) -> Iterator[str]:
+    """The destinations of mail that are down, some by name."""
+    yield from map(_down_words, counts.down[:_MOST_DOWN])
+    if (more := counts.down_destinations - _MOST_DOWN) > 0:
+        what = output.count(more, "more destination is", "more destinations are")
+        yield f"{what} down: see `maildefer outgoing`"
+
+
+def _down_words(down: DownDestination) -> str:
     return f"{down.destination} is down for {output.duration(down.seconds)}: {down.words}"
 
 
