@@ -18,8 +18,10 @@ from benchmarks import filesystem, native, postfix, processes, product
 from benchmarks.figures import OURS, Figure, Limit, compare, interleave
 from benchmarks.filler import RECIPIENT, make_maildir
 from benchmarks.places import PYTHON, ROOT
+from maildefer.doctor.one_sync import take_one
+from maildefer.maildir.layout import create_queue
 
-NAIVE, POSTFIX = "naive aiosmtpd", "Postfix, held"
+NAIVE, POSTFIX, ONE_SYNC = "naive aiosmtpd", "Postfix, held", "one sync"
 SMALL, LARGE = 2 << 10, 1 << 20
 LIMITS = {
     8: {NAIVE: Limit(bound=2), POSTFIX: Limit(bound=1)},
@@ -89,7 +91,12 @@ def measure(quick: bool) -> list[Figure]:
         for load in loads(quick):
             rounds = 3 if quick else load.rounds
             rate = {name: partial(_rate, base, load, server) for name, server in CONTENDERS.items()}
+            if load.message_bytes == SMALL:
+                rate[ONE_SYNC] = partial(_rate, base, load, _one_sync)
             samples = interleave(rate, rounds, note=print)
+            if (ours := samples.pop(ONE_SYNC, None)) is not None:
+                pair = {POSTFIX: samples[POSTFIX], OURS: ours}
+                figures += compare("intake", f"ext4, {load}, {ONE_SYNC}", pair, "msg/s", {})
             figures += compare("intake", f"ext4, {load}", samples, "msg/s", load.limits)
         for load in (Load(connections=32), Load(connections=100), Load(connections=32, message_bytes=LARGE)):
             memory = {name: partial(_memory, base, load, server) for name, server in CONTENDERS.items()}
@@ -151,6 +158,15 @@ def _postfix(directory: str) -> Iterator[Server]:
 @contextmanager
 def _maildefer(directory: str) -> Iterator[Server]:
     queue = make_maildir(os.path.join(directory, "queue"))
+    with product.intake(queue) as (port, pid):
+        yield Server(port, pid, lambda: _entries(queue))
+
+
+@contextmanager
+def _one_sync(directory: str) -> Iterator[Server]:
+    """The same with one sync for a push, but for large messages (decision 90)."""
+    queue = make_maildir(os.path.join(directory, "queue"))
+    take_one(create_queue(queue))
     with product.intake(queue) as (port, pid):
         yield Server(port, pid, lambda: _entries(queue))
 

@@ -10,6 +10,8 @@ EVENTS: Final[dict[str, str]] = {
     "entry.promoted": "a deferred entry was due, and was moved to new/",
     "entry.buried": "an entry was moved to the dead letters",
     "entry.unreadable": "an entry could not be read because of a fault of the storage; it was released uncharged",
+    "push.recovered": "what a push with one sync had made durable before a power cut, or its end, was moved to new/",
+    "push.torn": "what a power cut had left of an entry whose push had not returned was removed",
     "claim.taken": "a single receiver claimed a message; with its key, peer, sender and recipient",
     "claim.lost": "a settle found that its lease was fenced and its claim reclaimed",
     "settle.delayed": "the filesystem refused the settle of a handled entry; it is tried again until it succeeds",

@@ -21,14 +21,15 @@ import pytest
 
 from maildefer.errors import AddressRefused, EntryNotFound, NotAQueue, PermissionRefused, QueueMissing
 from maildefer.mail import MailRequest, MailResponse
+from maildefer.maildir import durable, scan
 from maildefer.maildir import push as push_module
-from maildefer.maildir import scan
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.message.envelope import Envelope, split
 from maildefer.queue import Queue, QueueError, SafeMaildir
+from tests.support.queues import leave_synced
 
 NEW_YEAR = datetime(2090, 1, 1, tzinfo=UTC)
 DATA = b"From: header@example.org\nTo: other@example.org\nSubject: hello\n\nFrom the start\n\xff\x00\r\n"
@@ -242,6 +243,15 @@ def test_pop_gives_key_and_message_and_takes_the_entry_away(queue: Queue) -> Non
     assert (request.key, request.attempt) == (key, 1)
     assert len(queue) == 0
     assert os.listdir(f"{queue.dir}/cur") == []
+
+
+def test_pop_gives_what_was_durable_before_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "keeps_order", lambda device: True)
+    key = leave_synced(create_queue(str(tmp_path / "queue")))
+    popped, _ = Queue(str(tmp_path / "queue")).pop()
+    assert popped == key
 
 
 def test_pop_of_an_empty_queue_gives_nothing(queue: Queue) -> None:

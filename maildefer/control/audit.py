@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -19,6 +20,7 @@ from maildefer.backoff import Backoff
 from maildefer.control.journal_gaps import silent_writers
 from maildefer.control.key_ledger import HostBoot, KeyLedger, OpenKey
 from maildefer.errors import JournalMissing, MaildeferError
+from maildefer.maildir.drafts.synced import recover
 from maildefer.maildir.journal_file import boot_name, former_host_name, host_name
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries
@@ -82,8 +84,12 @@ def audit(
     `tell` is called with what begins: the journals are read, the folders listed for the Nth time.
     Memory stays flat whatever is open; beyond some 100,000 open keys they lie in a temporary file.
     """
+    queues = [_kept(path) for path in paths]
+    for queue in queues:
+        with suppress(OSError):  # where no pool has run since a power cut; its keeper tells what fails
+            recover(queue, system=system)
     try:
-        return _audited([_kept(path) for path in paths], timeout_seconds, system, tell)
+        return _audited(queues, timeout_seconds, system, tell)
     except sqlite3.Error as fault:
         raise MaildeferError(
             f"the audit can't keep its open keys: {fault}: make room for temporary files, or name a folder with "

@@ -22,6 +22,7 @@ from maildefer.doctor.modes import (
     examine_replaceable_folders,
     examine_sticky_folders,
 )
+from maildefer.doctor.one_sync import examine_syncs
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,
@@ -81,6 +82,7 @@ def examine(
     found = [*judge_mount_at(path), *_space(path), *_runtime_directory(), *_watches(path)]
     if is_queue:
         found += [*_format(layout), *examine_permissions(layout), *examine_journal(layout)]
+        found += examine_syncs(layout)
         if user or group:
             found += examine_front_end(layout, user, group)
     place = layout.tmp if is_queue else path

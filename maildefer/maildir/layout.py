@@ -58,6 +58,7 @@ class Layout:
     paused: str = field(init=False)
     sent: str = field(init=False)
     periodic: str = field(init=False)
+    synced: str = field(init=False)
 
     def __post_init__(self) -> None:
         control = f"{(path := os.path.abspath(self.path))}/.maildefer"
@@ -88,6 +89,7 @@ class Layout:
             "paused": f"{control}/paused",
             "sent": f"{control}/sent",
             "periodic": f"{control}/periodic",
+            "synced": f"{control}/synced",
         }.items():
             object.__setattr__(self, name, value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from maildefer.errors import MaildeferError, QueueMissing, StaleHandle, raise_named
 from maildefer.maildir import durable, names
@@ -13,6 +13,7 @@ from maildefer.maildir.drafts.entry import Compose as Compose
 from maildefer.maildir.drafts.entry import Draft, UnsyncedEntry, draft_name, mark_priorities
 from maildefer.maildir.drafts.entry import Planned as Planned
 from maildefer.maildir.drafts.placer import DraftPlacer
+from maildefer.maildir.drafts.synced import SyncedDrafts
 from maildefer.maildir.due import clock_of, due_time
 from maildefer.maildir.journal import Journal
 from maildefer.maildir.layout import Layout, mend
@@ -33,6 +34,8 @@ class Pusher:
     >>> key = pusher.push(lambda stem: [block(stem), data])  # doctest: +SKIP
     """
 
+    _may_sync_once: ClassVar[bool] = True  # where the queue and its filesystem allow it
+
     def __init__(
         self,
         layout: Layout,
@@ -47,6 +50,7 @@ class Pusher:
         self.host = host
         self._system = system
         self.placer = DraftPlacer(layout, journal=journal, system=system)
+        self._synced = SyncedDrafts(layout, self.placer, may=self._may_sync_once)
         self._sync_all = sync_all or partial(durable.sync_all, system=system)
         self._clock = clock_of(layout, system)
         self._is_marked = False  # whether this process has said that entries here have priorities
@@ -187,7 +191,7 @@ class Pusher:
     def _begin_entry(self, compose: Compose) -> UnsyncedEntry | None:
         """Create the file and write it; None if the caller has to begin again.
 
-        That is so if a file of that name exists, after a CREATE whose reply was lost, or if `tmp/` was made again.
+        That is so if a file of that name exists, after a CREATE whose reply was lost, or if a folder was made again.
         """
         due, part = (compose.due, compose.part) if isinstance(compose, Planned) else (None, "")
         stem = names.fresh_stem(self.host, self._system, due, part)
@@ -199,20 +203,23 @@ class Pusher:
             return UnsyncedEntry(chunks.key, chunks.path, chunks.descriptor, chunks)
         data = b"".join(chunks)
         key = names.sized(stem, len(data))
-        path = f"{self.layout.tmp}/{draft_name(key, self.placer.rights)}"
+        path = self._synced.path_of(key, data)
+        path = path or f"{self.layout.tmp}/{draft_name(key, self.placer.rights)}"
         if self.placer.journal is not None:
             self.placer.journal.record_origin(key, data)
         try:
             descriptor = durable.begin_file(path, data, rights=self.placer.rights, system=self._system)
             return UnsyncedEntry(key, path, descriptor, None)
-        except FileNotFoundError as fault:
-            if self._mend_queue():
-                return None
-            raise QueueMissing(self.layout.path) from fault
         except FileExistsError:
             return None
         except OSError as fault:
-            raise_named(self.layout.tmp, fault)
+            if self._synced.give_up(path, fault):
+                return None
+            if not isinstance(fault, FileNotFoundError):
+                raise_named(self.layout.tmp, fault)
+            if self._mend_queue():
+                return None
+            raise QueueMissing(self.layout.path) from fault
 
     def _sync_and_rename(self, begun: UnsyncedEntry) -> bool:
         """Sync and rename; False if it was swept before its rename, and has to be written again, under another key."""
@@ -231,7 +238,10 @@ class Pusher:
     def _rename_entry(self, begun: UnsyncedEntry) -> bool:
         """Rename a synced entry into `new/`; False if it was swept."""
         try:
-            return self._rename_draft(begun.path, begun.key, begun.descriptor)
+            is_moved = self._rename_draft(begun.path, begun.key, begun.descriptor)
+            if begun.draft is not None and is_moved:
+                self._synced.note_other(begun.key)
+            return is_moved
         finally:
             begun.close(self._system)
 
@@ -245,7 +255,7 @@ class Pusher:
 
     def _sync(self, keys: Sequence[str]) -> None:
         try:
-            self.placer.commit(keys, keys)
+            self.placer.commit(keys, keys, are_durable=self._synced.are_durable(keys))
         except OSError as fault:
             for key in keys:  # not acknowledged, so withdrawn, unless they are claimed already
                 durable.discard(self.place_of(key), self._system)

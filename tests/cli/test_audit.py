@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from binascii import crc32
 from collections.abc import Iterator
 
 import pytest
 
-from maildefer.maildir import journal
+from maildefer.maildir import durable, journal
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,18 @@ def test_a_proof_counts_what_was_accepted(maildefer, kept) -> None:
         "unproven": "0",
         "lost": "0",
     }
+
+
+def test_what_a_power_cut_has_taken_back_is_not_lost(maildefer, kept, monkeypatch) -> None:
+    monkeypatch.setattr(durable, "keeps_order", lambda device: True)
+    key = pushed(maildefer, kept)
+    with open(f"{kept.new}/{key}", "rb") as file:
+        checksum = crc32(file.read())
+    os.mkdir(kept.synced)
+    os.rename(f"{kept.new}/{key}", f"{kept.synced}/{key}.{checksum:08x}.00000000")
+    ended = maildefer("audit", "--patience", "0", kept.path)
+    assert ended.code == 0, ended.out + ended.err
+    assert os.listdir(kept.new) == [key]
 
 
 def test_a_loss_is_named_and_fails_the_command(maildefer, kept) -> None:

@@ -13,12 +13,16 @@ from maildefer.doctor import examine as doctor
 from maildefer.doctor import trials
 from maildefer.doctor.findings import refuse, warn
 from maildefer.doctor.judge import judge
-from maildefer.errors import QueueMissing, ReadRefused, UnsafeMount
+from maildefer.doctor.one_sync import examine_syncs, take_one, take_two
+from maildefer.errors import MaildeferError, QueueMissing, ReadRefused, UnsafeMount
 from maildefer.host import runtime_dir
 from maildefer.host.mounts import is_local, mount_of, parse
+from maildefer.maildir import durable
+from maildefer.maildir.drafts.synced import is_on
+from maildefer.maildir.journal_file import boot_name
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.rights.folder import open_folder
-from tests.support.queues import holder
+from tests.support.queues import holder, leave_synced
 
 NOBODY = 65534
 NFS = "64 29 0:52 / /srv/mail rw,relatime shared:340 - nfs4 192.0.2.7:/export/mail rw,vers=4.2,{},addr=192.0.2.7"
@@ -356,3 +360,57 @@ def test_only_what_is_refused_keeps_a_pool_from_starting():
     doctor.refuse_unsafe("q", [warn("filesystem", "tmpfs", "use a disk")])
     with pytest.raises(UnsafeMount, match="soft: mount it hard"):
         doctor.refuse_unsafe("q", [refuse("filesystem", "soft", "mount it hard")])
+
+
+# One sync for a push
+
+
+@pytest.fixture
+def ordered(monkeypatch):
+    monkeypatch.setattr(durable, "keeps_order", lambda device: True)
+
+
+@pytest.mark.usefixtures("ordered")
+def test_one_sync_is_chosen_and_given_up_again(queue):
+    assert list(examine_syncs(queue)) == []
+    take_one(queue)
+    take_one(queue)
+    assert is_on(queue)
+    assert [asdict(one)["verdict"] for one in examine_syncs(queue)] == ["ok"]
+    key = leave_synced(queue)
+    take_two(queue)
+    take_two(queue)
+    assert not is_on(queue)
+    assert os.listdir(queue.new) == [key], "what was durable there"
+
+
+def test_one_sync_is_refused_where_no_order_is_kept(queue, monkeypatch):
+    monkeypatch.setattr(durable, "keeps_order", lambda device: False)
+    with pytest.raises(MaildeferError, match="keep the order of changes"):
+        take_one(queue)
+    os.mkdir(queue.synced)  # as in a copy of another disk
+    [finding] = examine_syncs(queue)
+    assert finding.verdict == "warn"
+    assert "--two-syncs" in finding.remedy
+
+
+@pytest.mark.usefixtures("ordered")
+def test_one_sync_is_refused_where_a_front_end_shares_the_queue_or_nothing_is_durable(queue, monkeypatch):
+    os.chmod(queue.path, 0o3710)
+    with pytest.raises(MaildeferError, match="shares the queue"):
+        take_one(queue)
+    os.chmod(queue.path, 0o700)
+    line = "36 35 98:0 / /q rw,noatime - ext4 /dev/vda rw,nobarrier"
+    monkeypatch.setattr("maildefer.doctor.one_sync.mount_of", lambda path: parse(line))
+    with pytest.raises(MaildeferError, match="mounted with nobarrier"):
+        take_one(queue)
+    assert not os.path.exists(queue.synced)
+
+
+@pytest.mark.usefixtures("ordered")
+def test_one_sync_is_not_given_up_under_a_push(queue):
+    take_one(queue)
+    leave_synced(queue, boot=boot_name())
+    with pytest.raises(MaildeferError, match="being pushed"):
+        take_two(queue)
+    assert is_on(queue)

@@ -16,6 +16,7 @@ from maildefer.message.envelope import block
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import BODY, Project, eventually
+from tests.support.queues import leave_synced
 
 pytestmark = pytest.mark.lifecycle
 
@@ -42,6 +43,23 @@ def deferred(project: Project, key: str) -> str:
 
 def failing(pool: Pool) -> set[str]:
     return {fault["chore"] for fault in pool.status()["queues"][0]["faults"]}
+
+
+def test_what_a_push_had_made_durable_before_a_power_cut_is_handled_as_soon_as_a_pool_joins(
+    project: Project, start: Start
+) -> None:
+    data = block("1.x", "ann@example.org", "quick@test", host="test", when=time.time(), via="push") + BODY
+    whole = leave_synced(project.queue, data=data)
+    torn = leave_synced(project.queue, data=data, written=data[:-1])
+    for name in os.listdir(project.queue.synced):  # whatever this filesystem says of a boot
+        os.utime(f"{project.queue.synced}/{name}", (0, 0))
+    pool = start(workers=1)
+    pool.await_event("push.recovered", key=whole, queue="run/queue")
+    pool.await_event("push.torn", key=torn, queue="run/queue")
+    eventually(lambda: project.notes("end", whole), "it is handled")
+    eventually(project.is_empty, "nothing is left")
+    assert os.listdir(project.queue.synced) == []
+    assert pool.stop() == 0
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """`python -m tests.power FILESYSTEM`, as root where the kernel has dm-log-writes: record, cut, mount, look.
 
 It prints one line of JSON.  `--forget files`, `directories` or `markers` plants a bug: those are not synced; `order`
-has the filesystem taken for one that keeps the order of changes.
+has the filesystem taken for one that keeps the order of changes.  `--one-sync` has one sync do for a push: then
+`--forget check` takes whatever a cut has left for whole, and `recovery` leaves it where it is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final
 from unittest.mock import patch
 
 from maildefer.maildir import durable
+from maildefer.maildir.drafts import synced
 from tests.power.disks import MAKE
 from tests.power.inspection import complaints, mounted
 from tests.power.mapper import Recorder
@@ -37,6 +39,10 @@ class Trial:
     home: Path
     found: list[str] = field(default_factory=list)
     keeps_order: bool = False
+    options: str = ""  # of the mount
+    one_sync: bool = False
+    recovered: int = 0  # over all cuts: what was whole
+    torn: int = 0
 
     def record(self, pushes: int, seed: int, forget: str) -> None:
         """Let the workload run on a fresh filesystem, whose state at first is kept."""
@@ -49,9 +55,9 @@ class Trial:
         disk, log = attach(self.home / "disk"), attach(self.home / "log")
         point = self._point("mount")
         try:
-            with Recorder(disk, log) as recorder, mounted(recorder.path, point, self.kind):
+            with Recorder(disk, log) as recorder, mounted(recorder.path, point, self.kind, *self._with()):
                 self.keeps_order = durable.keeps_order(os.stat(point).st_dev)
-                work(f"{point}/queue", pushes, seed, recorder.mark, forget)
+                work(f"{point}/queue", pushes, seed, recorder.mark, forget, one_sync=self.one_sync)
         finally:
             subprocess.run(["losetup", "--detach", disk, log], check=True)
 
@@ -67,10 +73,20 @@ class Trial:
                 with open(self.home / "work", "r+b", 0) as disk:
                     for where, size, source in cut.pieces:
                         write(disk.fileno(), where, data.fileno(), source, size)
-                with mounted(str(self.home / "work"), point, self.kind, "-o", "loop"):
+                with mounted(str(self.home / "work"), point, self.kind, *self._with("loop")):
                     marks = marks_before(log, cut)
                     text = f"cut at {cut.end} of {len(log)}, {len(cut.pieces)} pieces more"
-                    self.found += [f"{text}: {what}" for what in complaints(f"{point}/queue", marks)]
+                    self.found += [
+                        f"{text}: {what}" for what in complaints(f"{point}/queue", marks, self._report)
+                    ]
+
+    def _with(self, *more: str) -> list[str]:
+        options = ",".join(filter(None, (*more, self.options)))
+        return ["-o", options] if options else []
+
+    def _report(self, key: str, is_whole: bool) -> None:
+        self.recovered += is_whole
+        self.torn += not is_whole
 
     def _copy(self, source: str, target: str) -> None:
         subprocess.run(
@@ -104,13 +120,21 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=0, help="so many, chosen at random (0: all)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--forget", choices=("nothing", "files", "directories", "markers", "order"), default="nothing"
+        "--forget",
+        choices=("nothing", "files", "directories", "markers", "order", "check", "recovery"),
+        default="nothing",
     )
+    parser.add_argument("--mount", default="", metavar="OPTIONS", help="of mount(8), such as data=writeback")
+    parser.add_argument("--one-sync", action="store_true", help="for a push")
     options = parser.parse_args()
     random = Random(options.seed)
-    trust = patch.object(durable, "keeps_order", lambda device: True)
-    with trust if options.forget == "order" else nullcontext(), TemporaryDirectory(dir="/dev/shm") as home:
-        trial = Trial(options.filesystem, Path(home))
+    planted = {
+        "order": patch.object(durable, "keeps_order", lambda device: True),
+        "check": patch.object(synced, "_is_whole", lambda *arguments: True),
+        "recovery": patch.object(synced, "_is_left", lambda *arguments: False),
+    }
+    with planted.get(options.forget, nullcontext()), TemporaryDirectory(dir="/dev/shm") as home:
+        trial = Trial(options.filesystem, Path(home), options=options.mount, one_sync=options.one_sync)
         trial.record(options.pushes, options.seed, options.forget)
         log = list(entries(f"{home}/log"))
         begin = next(number for number, entry in enumerate(log) if entry.mark == "begin")
@@ -120,7 +144,8 @@ def main() -> int:
             if 0 < options.cuts < len(every)
             else every
         )
-        trial.cut(log, chosen)
+        with patch.object(synced, "boot_name", lambda: "another"):
+            trial.cut(log, chosen)
     print(
         json.dumps(
             {
@@ -131,6 +156,8 @@ def main() -> int:
                 "keeps_order": trial.keeps_order,
                 "cuts": len(chosen),
                 "possible": len(every),
+                "recovered": trial.recovered,
+                "torn": trial.torn,
                 "found": trial.found,
             }
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from maildefer import Queue
 from maildefer.maildir import scan
+from maildefer.maildir.drafts.synced import recover
 from maildefer.maildir.layout import Layout, open_queue
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.names import EntryName
@@ -17,6 +18,7 @@ from maildefer.maildir.reasons import read_reason
 from tests.power.workload import UNIQUE, digest
 
 _UNENDED = ("new", "cur", "later_new")
+_NEVER_PUSHED = bytes(64)  # zeros, as in blocks that the disk never got; what is pushed is random
 
 
 @contextmanager
@@ -29,8 +31,11 @@ def mounted(device: str, point: str, kind: str, *more: str) -> Iterator[None]:
         subprocess.run(["umount", point], check=True)
 
 
-def complaints(path: str, marks: Iterable[str]) -> Iterator[str]:
-    """What is wrong with the queue at `path` after these marks; nothing, if all is well."""
+def complaints(path: str, marks: Iterable[str], report: Callable[[str, bool], None]) -> Iterator[str]:
+    """What is wrong with the queue at `path` after these marks; nothing, if all is well.
+
+    `report` is told what the cut has left where one sync was to do for a push.
+    """
     pushed: dict[str, str] = {}
     acking: set[str] = set()
     for mark in marks:
@@ -40,6 +45,9 @@ def complaints(path: str, marks: Iterable[str]) -> Iterator[str]:
             case ["acking", key]:
                 acking.add(key)
     layout = open_queue(path)
+    recover(layout, report)
+    if left := os.listdir(layout.synced) if os.path.isdir(layout.synced) else []:
+        yield f"left where one sync was to do: {left}"
     found = _entries(layout)
     for key, sum_of_it in pushed.items():
         if len(found[key]) > 1:
@@ -51,7 +59,7 @@ def complaints(path: str, marks: Iterable[str]) -> Iterator[str]:
                 yield f"{place} is damaged"
     for key in found.keys() - pushed.keys():  # its push had not returned
         for place in found[key]:
-            if os.path.getsize(place) != int(key.rpartition(",S=")[2]):
+            if len(data := _read(place)) != int(key.rpartition(",S=")[2]) or _NEVER_PUSHED in data:
                 yield f"{place} is not whole"
     for name in scan.entries(layout.dead_new):
         if read_reason(layout, EntryName.parse(name)).get("reason") != "on purpose":

@@ -60,6 +60,37 @@ def test_what_was_acknowledged_survives_each_power_cut(kind: str, guest: Guest, 
     assert facts["cuts"] >= int(CUTS)
 
 
+ONE_SYNC = [("ext4", ""), ("xfs", "")]
+if WHOLE:
+    ONE_SYNC += [("ext4", one) for one in ("data=writeback", "data=journal", "nodelalloc", "dioread_lock")]
+
+
+@pytest.mark.invariant(1)
+@pytest.mark.invariant(2)
+@pytest.mark.parametrize(("kind", "options"), ONE_SYNC)
+def test_one_sync_is_enough_where_order_is_kept(kind: str, options: str, guest: Guest, tell: Tell) -> None:
+    facts = try_cuts(guest, kind, "--one-sync", "--mount", options, "--cuts", CUTS)
+    found = facts.pop("found")
+    tell(filesystem=kind, mounted=options or "defaults", **facts, found=len(found))
+    assert found == [], "\n".join(found)
+    assert facts["pushed"] == int(PUSHES)
+    assert facts["recovered"], "some cuts come between the sync and the rename"
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"] if WHOLE else ["ext4"])
+@pytest.mark.parametrize(
+    ("forgotten", "text"),
+    [("check", "is not whole"), ("recovery", "left where one sync was to do"), ("files", "is damaged")],
+)
+def test_what_one_sync_needs_is_found_missing(
+    kind: str, forgotten: str, text: str, guest: Guest, tell: Tell
+) -> None:
+    facts = try_cuts(guest, kind, "--one-sync", "--forget", forgotten, "--cuts", "40")
+    found = facts.pop("found")
+    tell(filesystem=kind, forgotten=forgotten, **facts, found=len(found))
+    assert any(text in one for one in found), found
+
+
 FORGOTTEN = [("ext4", "files"), ("ext4", "directories")]
 if WHOLE:
     FORGOTTEN = [*product(MAKE, ("files", "directories", "markers")), ("btrfs", "order")]

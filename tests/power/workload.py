@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -40,14 +41,16 @@ UNIQUE: Final = ("order-1", "order-2")
 Mark = Callable[[str], None]
 
 
-def forgetful(layout: Layout, what: str) -> Pusher:
-    """One with a planted bug: it syncs no files, or no directories; or one that syncs all."""
+def forgetful(layout: Layout, what: str, pause: Callable[[], None]) -> Pusher:
+    """One with a planted bug: it syncs no files, or no directories; or one that syncs all, each after a pause."""
 
     def fsync(descriptor: int) -> None:
+        pause()
         if what != ("directories" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "files"):
             os.fsync(descriptor)
 
     def sync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+        pause()
         return [None] * len(descriptors) if what == "files" else parallel_fsync.fsync_all(descriptors)
 
     def commit(descriptor: int) -> bool:
@@ -60,11 +63,16 @@ def digest(data: bytes) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
-    """Make the queue, push, claim and settle, all at the same time."""
+def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, one_sync: bool = False) -> None:
+    """Make the queue, push, claim and settle, all at the same time; with one sync for a push, also larger entries."""
+    sizes = (*_SIZES, 300_000) if one_sync else _SIZES
     layout = create_queue(path)
+    if one_sync:
+        os.mkdir(layout.synced)
     mark("begin")
-    pusher = forgetful(layout, forget)
+    pausing = Random(seed)
+    # So that others' commits come between an entry's making and its sync.
+    pusher = forgetful(layout, forget, lambda: time.sleep(pausing.random() * 0.01 if one_sync else 0))
     done = threading.Event()
     later = pusher.due(after=3600)
 
@@ -73,7 +81,7 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
         size = _BATCH if thread == THREADS - 1 else 1
         for first in range(0, pushes // THREADS, size):
             bodies = [
-                f"Subject: {thread}.{number}\n\n".encode() + random.randbytes(random.choice(_SIZES))
+                f"Subject: {thread}.{number}\n\n".encode() + random.randbytes(random.choice(sizes))
                 for number in range(first, first + size)
             ]
             dues = [later if random.random() < 0.3 else None for _ in bodies]

@@ -24,6 +24,7 @@ class Cache:
     skew: float = 0.0  # of the wall clock
     uptime: float = 0.0  # of the boot clock, at the schedule's start
     drift: float = 1.0
+    boots: int = 0  # of the host
     watched: dict[str, Callable[[str], None]] = field(default_factory=dict)  # by directory: inotify
     handles: dict[str, Directory] = field(default_factory=dict)  # of folders of entries
 

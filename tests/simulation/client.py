@@ -295,7 +295,7 @@ class Client:
         self._refuse(path)
         self._send_over_network(changes=True)
         if isinstance(node, File):
-            node.synced = node.data
+            self.world.server.sync_file(node)
         else:
             self.world.server.sync_directory(path)
             if self.world.watcher is not None:

@@ -18,6 +18,7 @@ _JOURNAL_SHARE = 0.15
 _EFFECTS_SHARE = 0.2  # as of limits
 _OUTPUTS_SHARE = 0.3
 _ORDERED_SHARE = 0.5  # of local filesystems
+_ONE_SYNC_SHARE = 0.7  # of those
 _CONSUMERS_SHARE = 0.1
 _REPLACEMENTS_SHARE = 0.2  # as of limits
 
@@ -36,6 +37,7 @@ class FaultRates:
     gap: float = 0.0  # seconds between the two parts of a torn listing, at most
     local: bool = False  # a local filesystem, of one host
     ordered: bool = False  # that keeps the order of changes: a power cut takes the last ones, and not any
+    one_sync: bool = False  # which does for a push there
     slow: float = 0.0  # the request, or its reply, takes up to the client's longest retry
     lost: float = 0.0  # the reply is lost, and the request sent again
     copied: float = 0.0  # a copy of the request is carried out late
@@ -96,6 +98,10 @@ def forecast(seed: int) -> FaultRates:
     fault_rates = _with_requests(fault_rates, Random(seed ^ 0xA6A))
     if fault_rates.local:
         fault_rates = replace(fault_rates, ordered=Random(seed ^ 0x0DE).random() < _ORDERED_SHARE)
+        one_sync = (
+            fault_rates.ordered and not fault_rates.shared and Random(seed ^ 0x15C).random() < _ONE_SYNC_SHARE
+        )
+        fault_rates = replace(fault_rates, one_sync=one_sync)
     if not fault_rates.local and Random(seed ^ 0x11417).random() < _LIMITED_SHARE:
         fault_rates = replace(fault_rates, limits=True)
     fault_rates = _with_batches(fault_rates, Random(seed ^ 0xBA7C))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maildefer.maildir.names import split_beat
+from maildefer.maildir.names import first_name, split_beat
 from maildefer.maildir.reasons import reason_path
 from tests.simulation.name_cache import entry_in
 from tests.simulation.oracle import Oracle
@@ -15,7 +15,7 @@ def outstanding(oracle: Oracle) -> list[str]:
     server = oracle.world.server
     found = oracle.conversations.outstanding()
     for layout in oracle.layouts:
-        for path in (layout.new, layout.cur, layout.later_new, layout.later_cur):
+        for path in (layout.new, layout.cur, layout.later_new, layout.later_cur, layout.synced):
             folder = server.directories.get(path)
             if isinstance(folder, Directory):
                 found += [f"{path.rpartition('/')[2]}/{name}" for name in folder.names]
@@ -26,7 +26,7 @@ def is_all_done(oracle: Oracle) -> bool:
     """Whether nothing is outstanding; asked at each step of the calm."""
     directories = oracle.world.server.directories
     for layout in oracle.layouts:
-        for path in (layout.new, layout.cur, layout.later_new, layout.later_cur):
+        for path in (layout.new, layout.cur, layout.later_new, layout.later_cur, layout.synced):
             folder = directories.get(path)
             if folder is not None and folder.names:
                 return False
@@ -88,9 +88,12 @@ def power_was_cut(oracle: Oracle) -> None:
     present = {
         entry_in(name).key: (folder, entry_in(name))
         for path, (folder, _) in oracle.places.items()
+        if folder not in ("tmp", "leases", "fenced", "synced")
         for name in oracle.world.server.directories[path].names
-        if folder not in ("tmp", "leases", "fenced")
     }
+    if synced := oracle.world.server.directories.get(oracle.layouts[0].synced):
+        found = [entry_in(first_name(name.rsplit(".", 2)[0])) for name in synced.names]
+        present.update({entry.key: ("synced", entry) for entry in found})
     oracle.uniqueness.power_was_cut()
     oracle.outputs.power_was_cut({key: folder for key, (folder, *_) in present.items()})
     for key, history in oracle.histories.items():

@@ -63,6 +63,7 @@ class SimulatedHost:
     def start(self, *, reboot: bool) -> None:
         """A supervisor starts; with `reboot`, on a machine that has just booted."""
         self._boots += reboot
+        self.cache.boots = self._boots
         self.supervisor = SimulatedSupervisor(self, f"{self.label}.{self._boots}")
         self.start_pusher()
 

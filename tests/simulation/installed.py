@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from maildefer import events
 from maildefer.maildir import claims, doubt, due, durable, names, pop, scan
-from maildefer.maildir.drafts import placer
+from maildefer.maildir.drafts import placer, synced
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.outbox.publish import Outboxes
@@ -221,6 +221,8 @@ def installed() -> Iterator[None]:
         put(ticker.Ticker, "compose", staticmethod(lambda task, queue, host: lambda stem: [periodic.DATA]))
         put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))
         put(doubt, "is_listed", lambda path, name, system: _on[-1].look(listed, path, name, system))
+        put(synced, "is_on", lambda layout: layout.synced in running().client.world.server.directories)
+        put(synced, "boot_name", lambda: f"{running().client.cache.boots:08x}")
         put(durable, "keeps_order", lambda device: running().client.world.server.keeps_order)
         put(names, "_count", count())
         _installed.append(True)

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from maildefer.maildir import claims, doubt, due, durable, journal, names, pop, push, reading, scan
-from maildefer.maildir.drafts import folder, placer
+from maildefer.maildir.drafts import folder, placer, synced
 from maildefer.maildir.idempotency import effects, once
 from maildefer.maildir.markers import drafts, ends, finder, markers, moved, presence
 from maildefer.maildir.markers.names import MarkerState
@@ -39,7 +39,7 @@ from maildefer.maildir.upkeep import (
     tokens,
 )
 from maildefer.pool import status_record
-from maildefer.pool.keeper import heartbeat, keeper, maintenance, slot_reclaim, ticker
+from maildefer.pool.keeper import heartbeat, keeper, maintenance, reclaim_log, slot_reclaim, ticker
 from maildefer.pool.receiver import consumer
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
@@ -181,6 +181,28 @@ MUTANTS = (
         "push: rename before the sync",
         one(push.Pusher, "_sync_and_rename", bugs.rename_first),
         units="tests/maildir/test_push.py",
+    ),
+    Mutant(
+        "one sync: what a power cut has left is taken for whole",
+        one(synced, "_is_whole", bugs.constant(True)),
+        units="tests/maildir/drafts/test_synced.py",
+        passes_over=4400,
+    ),
+    Mutant(
+        "one sync: what a power cut has left stays",
+        one(reclaim_log, "recover", bugs.constant(None)),
+        units="tests/pool/keeper/test_retention.py",
+        passes_over=880,
+    ),
+    Mutant(
+        "one sync: the name of a large entry not on the disk",
+        one(synced.SyncedDrafts, "note_other", bugs.constant(None)),
+        units="tests/maildir/drafts/test_synced.py",
+    ),
+    Mutant(
+        "one sync: taken from a push that goes on",
+        one(synced, "_is_left", bugs.constant(True)),
+        units="tests/maildir/drafts/test_synced.py",
     ),
     Mutant("push: a doubtful rename taken for done", one(placer.DraftPlacer, "_left", bugs.constant([]))),
     Mutant("push: keys that come back", one(names, "fresh_stem", bugs.same_stem)),

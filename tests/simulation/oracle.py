@@ -137,6 +137,10 @@ class Oracle:
         match source, destination:
             case "tmp", ("new" | "later"):
                 self.transitions.pushed(request, node, new_name)
+            case "synced", ("new" | "later"):
+                self.transitions.pushed_by_one_sync(request, node, name, new_name)
+            case "synced", "":
+                self.transitions.given_up(request, name)
             case (("new" | "later"), "cur"):
                 self.transitions.claimed(request, name, new_name)
             case (("new" | "later"), ""):

@@ -132,6 +132,10 @@ class ScheduleRun:
         server = self.world.server = Server(made(*(layout.path for layout in self.layouts)))
         if self.fault_rates.local:
             server.keeps_order = self.fault_rates.ordered
+            if self.fault_rates.one_sync:
+                server.mkdir(self.layouts[0].synced, self.world.mount_time)
+                server.leaves_zeros = True
+                self.oracle.places[self.layouts[0].synced] = "synced", self.layouts[0]
             server.can_lose_power()
 
     def _is_done(self) -> bool:
@@ -161,6 +165,7 @@ class ScheduleRun:
             workers=fault_rates.workers,
             local=fault_rates.local,
             ordered=fault_rates.ordered,
+            one_sync=fault_rates.one_sync,
             paperwork=fault_rates.paperwork,
             shared=fault_rates.shared,
             later=fault_rates.later,

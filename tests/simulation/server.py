@@ -60,6 +60,7 @@ class Server:
         self._numbers = 0
         self.journal: list[Record] | None = None  # since the last cut; None where no power can be cut
         self.keeps_order = False  # a power cut takes the last changes, and not any
+        self.leaves_zeros = False  # it may also leave a file its length, and not its bytes
         self._base: dict[Directory, dict[str, Node]] = {}
         self.directories: dict[str, Directory] = {}
         if tree is None:
@@ -212,6 +213,19 @@ class Server:
                 touched.add(record.node)
             record.durable = record.durable or record.node in touched or (self.keeps_order and bool(touched))
 
+    def sync_file(self, file: File) -> None:
+        """Its bytes are on the disk; with order kept, its name too, and all that was changed before."""
+        file.synced = file.data
+        touched = False
+        for record in reversed(self.journal or () if self.keeps_order else ()):
+            touched = touched or record.node is file
+            record.durable = record.durable or touched
+
+    def was_durable(self, file: File) -> bool:
+        """Whether its bytes, and its names before the last change of them, would survive a power cut."""
+        records = [record for record in self.journal or () if record.node is file]
+        return file.synced == file.data and all(record.durable for record in records[:-1])
+
     def is_durable(self, path: str) -> bool:
         """Whether the name that is there would survive a power cut."""
         node = self.look(path)
@@ -237,7 +251,10 @@ class Server:
             if unsynced < 0:  # written anew in place: the old bytes or the new ones
                 file.data = random.choice((file.synced, file.data))
                 continue
-            file.data = file.synced + file.data[len(file.synced) :][: random.randint(0, unsynced)]
+            size, most = len(file.data), random.randint(0, unsynced)
+            file.data = file.synced + file.data[len(file.synced) :][:most]
+            if self.leaves_zeros and random.random() < 0.5:
+                file.data = file.data.ljust(size, b"\0")
         self.can_lose_power()
 
     def _replay(self, record: Record) -> None:

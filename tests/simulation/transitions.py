@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import crc32
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,27 @@ class Transitions:
             f"{oracle.layouts[0].new}/"
         ):
             oracle.periodic.called(key)
+
+    def pushed_by_one_sync(self, request: Request, node: Node, draft: str, name: str) -> None:
+        """By who wrote it, or, where the power failed or that process died, by who has found it."""
+        assert isinstance(node, File)
+        oracle, key, checksum = self.oracle, entry_in(name).key, int(draft.rsplit(".", 2)[1], 16)
+        if crc32(node.data) != checksum:
+            oracle.fail("I1", f"{request.process.name} took what is torn for an entry: {name}")
+        history = oracle.histories.get(key)
+        if history is not None:  # it was there before, and a power cut took it back
+            history.not_before, history.pushed_by = float(entry_in(name).due or 0), request.process
+        else:
+            oracle.wanted.setdefault(request.process.pid, float(entry_in(name).due or 0))
+            self.pushed(request, node, name)
+        if oracle.world.server.was_durable(node):
+            oracle.unsynced.pop(key, None)
+
+    def given_up(self, request: Request, draft: str) -> None:
+        """What is torn goes; what was acknowledged never is."""
+        history = self.oracle.histories.get(draft.rsplit(".", 2)[0])
+        if history is not None and history.acknowledged:
+            self.oracle.fail("I1", f"{request.process.name} removed what was acknowledged: {draft}")
 
     def claimed(self, request: Request, name: str, claimed: str) -> None:
         oracle, owner = self.oracle, owner_in(claimed)

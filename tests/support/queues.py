@@ -15,11 +15,13 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+from binascii import crc32
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from maildefer.maildir import names
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.leases import LeaseHolder
@@ -280,6 +282,21 @@ def everywhere(layout: Layout) -> dict[str, bytes]:
                 with open(f"{directory}/{name}", "rb") as file:
                     found[f"{folder}/{name}"] = file.read()
     return found
+
+
+def leave_synced(
+    layout: Layout,
+    *,
+    data: bytes = DATA,
+    written: bytes | None = None,
+    boot: str = "00000000",
+    due: int | None = None,
+) -> str:
+    """Leave an entry as a push with one sync does before its rename, or what was `written` of it; returns its key."""
+    os.makedirs(layout.synced, exist_ok=True)
+    key = names.sized(names.fresh_stem(LABEL, SYSTEM, due), len(data))
+    put(layout.synced, f"{key}.{crc32(data):08x}.{boot}", data if written is None else written)
+    return key
 
 
 @contextmanager

@@ -86,6 +86,7 @@ _EXAMPLES: Final = (
     ("an mbox as a Maildir", "maildefer cleanse inbox.mbox clean/"),
     ("to the front end of this project", "maildefer blast old.mbox --port 8823"),
     ("before a mount is used", "maildefer doctor /mnt/mail"),
+    ("each push shall wait for one sync only, if that is safe", "maildefer doctor run/queue --one-sync"),
     ("and what a front end of another user may do there", "maildefer doctor run/queue --user mailfront"),
     ("print the commands, then give the rights", "maildefer permissions run/queue --user mailfront"),
     ("for man(1)", "maildefer man /usr/local/share/man/man1"),

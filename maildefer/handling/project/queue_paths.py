@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from maildefer.errors import ConfigurationError, MessageHasNoKey, QueueError, Qu
 from maildefer.handling.project import finder, settings
 from maildefer.handling.project.setting_place import place as place_of
 from maildefer.maildir import journal
+from maildefer.maildir.drafts.synced import recover
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.outbox import current
 from maildefer.message import once
@@ -81,7 +83,10 @@ def queue_at(path: str) -> Layout:
     place = redirected(meant)
     if not os.path.isdir(place):
         _refuse_unless_listed(meant, parents=place != meant)
-    return create_queue(place)
+    layout = create_queue(place)
+    with suppress(OSError):  # no pool need ever look, which would tell of it
+        recover(layout)
+    return layout
 
 
 def must_be_served(path: str) -> None:

@@ -93,13 +93,13 @@ class DraftPlacer:
             return []  # freed meanwhile, since its entry has ended
         return [draft for draft in drafts if draft[0].rpartition("/")[2] in there]
 
-    def commit(self, markers: Sequence[str], moved: Sequence[str]) -> None:
-        """Make the places of entries durable, and record the push of those keys that were moved."""
+    def commit(self, markers: Sequence[str], moved: Sequence[str], *, are_durable: bool = False) -> None:
+        """Make the places of entries durable, unless they are, and record the push of those keys that were moved."""
         due = [self.place_of(each) for each in markers if names.FOR_LATER in each]
         later = [place for place in due if place.startswith(self._layout.later_new)] if due else due
-        if len(later) < len(markers):
+        if len(later) < len(markers) and not are_durable:
             self._new_folder.sync()
-        if later:
+        if later and not are_durable:
             self._later_folder.sync()
         if moved and self.journal is not None:
             self.journal.record_pushes(moved)

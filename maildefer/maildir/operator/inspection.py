@@ -25,6 +25,7 @@ _FOLDERS: Final = (  # of a Layout
     "reasons",
     "status",
     "journal",
+    "synced",
 )
 
 

@@ -44,7 +44,7 @@ class _OutboxPlacer(DraftPlacer):
     def place_of(self, marker: str) -> str:
         return self._place + marker
 
-    def commit(self, markers: Sequence[str], moved: Sequence[str]) -> None:
+    def commit(self, markers: Sequence[str], moved: Sequence[str], *, are_durable: bool = False) -> None:
         """Leave that to `Outputs.sync`, which does it once for all."""
 
     def move_left(
@@ -57,6 +57,8 @@ class _OutboxPlacer(DraftPlacer):
 
 class _OutputPusher(Pusher):
     """Writes entries into an outbox; what it returns is not synced yet."""
+
+    _may_sync_once = False
 
     def __init__(self, pusher: Pusher, token: str, *, system: System) -> None:
         super().__init__(pusher.layout, host=pusher.host, system=system)

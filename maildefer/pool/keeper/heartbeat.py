@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from maildefer import events
 from maildefer.backoff import Backoff
@@ -20,6 +21,7 @@ from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.leases import Lease, LeaseHolder, fence
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.mount_time import MountTime
+from maildefer.pool.keeper.reclaim_log import recover_pushes
 from maildefer.pool.messages import JoinFailed, LeaseJoined, LeaseLost, MountRefused, send
 from maildefer.pool.pause import apply_mark
 from maildefer.pool.scoreboard import QueueState
@@ -108,6 +110,8 @@ class Heartbeat:
         apply_mark(self._context, self._index, self._system)  # before the first claim
         self._fence_earlier_lease()
         self.mount_time.measure_first()
+        with suppress(OSError):  # a sweep tries again, and tells
+            recover_pushes(self.queue, self.mount_time.now(), self._system)
         served = record.state == QueueState.SERVED
         sent = self._system.boottime()
         if served and self._context.board.lease(self._index):

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from maildefer import events
+from maildefer.maildir.drafts.synced import recover
+from maildefer.maildir.system import System
 from maildefer.maildir.upkeep.reclaim import Reclaimed
-from maildefer.pool.context import PoolContext
+from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.scoreboard_views import QueueRecordView
 
 
@@ -29,6 +31,15 @@ def log_fence(context: PoolContext, index: int, lease: str) -> None:
     events.emit("lease.fenced", queue=context.queues[index].name, lease=lease)
     QueueRecordView(context.board, index).fences += 1
     context.note(index, "fenced", lease.rsplit("-", 2)[0], lease)
+
+
+def recover_pushes(queue: QueueOfPool, mount_time: float, system: System) -> None:
+    """Move what a power cut, or a death, has left of pushes with one sync to where it waits. Raises OSError."""
+
+    def log(key: str, is_whole: bool) -> None:
+        events.emit("push.recovered" if is_whole else "push.torn", queue=queue.name, key=key)
+
+    recover(queue.layout, log, mount_time=mount_time, system=system)
 
 
 def log_reclaimed_tokens(queue: str, count: int, overlaps: Sequence[str] = ()) -> None:

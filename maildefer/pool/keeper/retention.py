@@ -15,6 +15,7 @@ from maildefer.maildir.system import System
 from maildefer.maildir.upkeep.grown import replace_grown
 from maildefer.maildir.upkeep.sweep import Sweeper
 from maildefer.pool.context import PoolContext
+from maildefer.pool.keeper.reclaim_log import recover_pushes
 
 if TYPE_CHECKING:
     from maildefer.maildir.operator.entries import FoundEntry
@@ -29,7 +30,7 @@ class QueueSweeper(Sweeper):
     def __init__(self, context: PoolContext, index: int, system: System) -> None:
         queue, ended = context.queues[index], context.ended_claims
         super().__init__(queue.layout, queues=context.all_queues, ended=ended, system=system)
-        self._queue = queue.name
+        self._queue = queue
         self._seconds = context.settings.dead_retention.get(queue.name)
 
     def do_pass(self, mount_time: float) -> None:
@@ -40,7 +41,8 @@ class QueueSweeper(Sweeper):
             self._delete_old(mount_time - self._seconds)
         for path, size_bytes in replace_grown(self._layout, system=self._system).items():
             folder = path.removeprefix(f"{self._layout.path}/")
-            events.emit("folder.replaced", queue=self._queue, folder=folder, size_bytes=size_bytes)
+            events.emit("folder.replaced", queue=self._queue.name, folder=folder, size_bytes=size_bytes)
+        recover_pushes(self._queue, mount_time, self._system)
 
     def _delete_kept(self, folder: str, mount_time: float) -> None:
         """Delete what was kept until now, as its name says; what has no due time was put there by others. OSError."""
@@ -61,7 +63,7 @@ class QueueSweeper(Sweeper):
         for found in due[:_MOST_DELETED]:
             with suppress(MaildeferError):  # another host did it; or the next pass meets the fault again
                 delete(self._layout, found, system=self._system)
-                events.emit("entry.expired", queue=self._queue, key=found.key)
+                events.emit("entry.expired", queue=self._queue.name, key=found.key)
 
     def _buried_at(self, found: FoundEntry) -> float:
         """The time of its reason's file, else of its own last rename; later than all where it is gone."""

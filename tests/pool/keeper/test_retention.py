@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from maildefer import events
-from maildefer.maildir import reasons
+from maildefer.maildir import durable, reasons
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries
 from maildefer.maildir.upkeep import grown
 from maildefer.pool.keeper import retention
 from maildefer.pool.keeper.retention import QueueSweeper
-from tests.support.queues import START, World
+from tests.support.queues import START, World, leave_synced
 
 DAY = 86400.0
 
@@ -166,3 +166,18 @@ def test_an_emptied_folder_that_has_grown_is_replaced_and_told_of(
     sweeper(layout, world, seconds=None).do_pass(START)
     assert told == [("folder.replaced", {"queue": "run/queue", "folder": "new", "size_bytes": size})]
     assert os.stat(layout.new).st_ino != before
+
+
+def test_what_pushes_with_one_sync_have_left_is_moved_or_removed_and_told(
+    layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, object] = {}
+    monkeypatch.setattr(events, "emit", lambda event, **facts: told.update({event: facts}))
+    monkeypatch.setattr(durable, "keeps_order", lambda device: True)
+    whole, torn = leave_synced(layout), leave_synced(layout, written=b"")
+    sweeper(layout, world).do_pass(START)
+    assert told == {
+        "push.recovered": {"queue": "run/queue", "key": whole},
+        "push.torn": {"queue": "run/queue", "key": torn},
+    }
+    assert (os.listdir(layout.new), os.listdir(layout.synced)) == ([whole], [])
