@@ -1,7 +1,6 @@
-"""The tree that `re` makes of a regular expression, and the literal text that every match must contain.
+"""The literal text that every match of a regular expression must contain, by the tree that `re` makes of it.
 
-`re._parser` is private, so each reader of the tree assumes the worst of what it does not know: here, that nothing is
-contained.
+`re._parser` is private: of what isn't known there, nothing is taken to be contained.
 """
 
 from __future__ import annotations
@@ -10,29 +9,21 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-REPEATS: Final = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+_REPEATS: Final = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 _ASCII: Final = 128
 
 Tree = Iterable[tuple[Any, Any]]
 
 
-def tree_of(regex: str) -> tuple[Tree, int] | None:
-    """The tree, compiled without regard to case, and the flags that hold for all of it; None if it can't be had."""
-    try:
-        parser: Any = vars(re)["_parser"]
-        parsed: Any = parser.parse(regex, re.IGNORECASE)
-        return parsed, int(parsed.state.flags)
-    except (KeyError, AttributeError):
-        return None
-
-
 def literal_runs(regex: str) -> list[str]:
     """Runs of ASCII characters, in lower case, of which a matching text has each, in some case, somewhere."""
-    found = tree_of(regex)
-    if found is None:
+    try:
+        parser: Any = vars(re)["_parser"]
+        tree: Any = parser.parse(regex, re.IGNORECASE)
+    except (KeyError, AttributeError):
         return []
     pieces = [""]
-    _collect(found[0], pieces)
+    _collect(tree, pieces)
     return [piece for piece in pieces if piece]
 
 
@@ -48,6 +39,6 @@ def _collect(tree: Tree, pieces: list[str]) -> None:
             continue
         else:
             pieces.append("")
-            if name in REPEATS and value[0] >= 1:
+            if name in _REPEATS and value[0] >= 1:
                 _collect(value[2], pieces)
                 pieces.append("")

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from typing import cast
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,7 +17,6 @@ from maildefer.errors import RouteTooSlow
 from maildefer.handling.patterns import compiled, regex_text
 from maildefer.matching import index as matching
 from maildefer.matching import process_client
-from maildefer.matching.cost import may_take_long
 from maildefer.matching.index import LONGEST, MatchLike, PatternTable, RouteIndex, limited, match_of
 from maildefer.matching.literals import literal_runs
 
@@ -48,9 +48,7 @@ def wrapped(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 atoms = st.one_of(
     words.map(re.escape), st.sampled_from([".", ".+", ".*", "[a-z]+", "[dc]", "\\w*?", "[^@]+", "."])
 )
-patterns = joined(st.recursive(atoms, lambda inner: wrapped(joined(inner)), max_leaves=6)).filter(
-    lambda text: not may_take_long(text)
-)
+patterns = joined(st.recursive(atoms, lambda inner: wrapped(joined(inner)), max_leaves=6))
 addresses = st.one_of(
     joined(words), joined(words).map(str.upper), joined(words).map("{}\n".format), st.text(max_size=12)
 )
@@ -81,7 +79,12 @@ def test_the_index_finds_what_trying_each_finds_in_the_same_order(
     regexes = [*dict.fromkeys(regex_text(text, {}) for text in texts), *FILLERS]
     index = RouteIndex([(regex, regex) for regex in regexes])
     for address in subjects:
-        assert found_by_index(index, address) == tried_one_by_one(regexes, address)
+        try:
+            with patch.object(matching, "LIMIT_SECONDS", 0.2):
+                expected = limited(lambda: tried_one_by_one(regexes, address), "table", address)  # noqa: B023
+        except RouteTooSlow:
+            continue
+        assert found_by_index(index, address) == expected
 
 
 MANY: list[tuple[str, Callable[[int], str], Callable[[int], str]]] = [
@@ -136,19 +139,17 @@ def test_what_a_match_must_contain_is_read_from_the_expression(regex: str, runs:
     assert literal_runs(regex) == runs
 
 
-@pytest.mark.parametrize(
-    "regex", ["^(?P<a>[a-z]+)-(?P<b>.+)@(?P<host>.+)$", "^a{3}(b{2}){2}$", "^(add|del)@x$"]
-)
+@pytest.mark.parametrize("regex", ["^(?P<a>[a-z]+)-(?P<b>.+)@(?P<host>.+)$", "^a{3}b{2}$", "^(add|del)@x$"])
 def test_ordinary_routes_are_matched_without_a_limit(regex: str) -> None:
     pattern = compiled(regex)
     assert match_of(pattern) == pattern.match
 
 
-def test_where_the_shape_cannot_be_told_everything_is_tried_and_limited(
+def test_where_the_tree_cannot_be_had_every_route_is_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delattr(re, "_parser")
-    assert (literal_runs("^(abc)+$"), may_take_long("^(abc)+$")) == ([], True)
+    assert literal_runs("^abc@x$") == []
 
 
 def test_a_match_without_end_is_ended_and_names_route_and_address(monkeypatch: pytest.MonkeyPatch) -> None:
