@@ -111,9 +111,14 @@ def _trust_servers(settings: ModuleType, config: object) -> None:
 def _send_notices(settings: ModuleType, config: object) -> None:
     from maildefer.message.notices.config import notice_settings  # only for applications that report
 
-    relay, known = getattr(settings, "relay_config", None), pool_settings(settings)
+    known = pool_settings(settings)
+    relay, outgoing = (getattr(settings, name, None) for name in ("relay_config", "outgoing_config"))
     try:
-        said = notice_settings(config, relay.get("queue") if isinstance(relay, Mapping) else None)
+        said = notice_settings(
+            config,
+            relay.get("queue") if isinstance(relay, Mapping) else None,
+            outgoing.get("hostname") if isinstance(outgoing, Mapping) else None,
+        )
         front = (known.receiver_config or {}).get("queue") or known.first_queue
         served = {located(path) for path in known.queues} - {located(str(front))}
         if located(said.queue) not in served:

@@ -38,10 +38,13 @@ _ADDRESS: Final = re.compile(r"[!-;=?A-~]+@[A-Za-z0-9.-]+").fullmatch
 _REJECTS: Final = ("never", "authenticated", "always")
 
 
-def notice_settings(config: object, queue: str | None) -> NoticeSettings:
-    """The setting, read; `queue` is the one of `relay_config`. Raises ConfigurationError."""
+def notice_settings(config: object, queue: str | None, host: object = None) -> NoticeSettings:
+    """The setting, read; `queue` is that of `relay_config`, `host` what `outgoing_config` calls this host.
+
+    Raises ConfigurationError.
+    """
     example = '{"queue": "run/outgoing", "author": "postmaster@osb.example", "rejects": "authenticated"}'
-    facts: dict[str, Any] = {"queue": queue, "author": f"mailer-daemon@{os.uname().nodename}"}
+    facts: dict[str, Any] = {"queue": queue, "author": f"mailer-daemon@{host or os.uname().nodename}"}
     if not isinstance(config, Mapping) or not config.keys() <= set(NoticeSettings.__slots__):
         raise ConfigurationError(
             f"notices is {config!r}: give {example}, and perhaps per_sender, in_all, delay_seconds"

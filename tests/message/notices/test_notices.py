@@ -574,6 +574,14 @@ def test_the_queue_may_be_that_of_the_relay() -> None:
     assert notice_settings({"queue": "run/reports"}, "run/outgoing").queue == "run/reports"
 
 
+def test_the_author_is_at_the_host_as_others_know_it() -> None:
+    config = {"queue": "run/outgoing"}
+    assert notice_settings(config, None, "mx.osb.example").author == "mailer-daemon@mx.osb.example"
+    assert notice_settings(config, None).author == f"mailer-daemon@{os.uname().nodename}"
+    with pytest.raises(ConfigurationError, match="author is 'mailer-daemon@a b'"):
+        notice_settings(config, None, "a b")
+
+
 def test_the_queue_of_reports_has_handlers_and_is_not_where_strangers_mail_comes_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
