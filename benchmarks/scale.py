@@ -41,8 +41,8 @@ from maildefer.pool.scoreboard import (
     SlotWord,
 )
 from maildefer.pool.status_record import on_claims
-from maildefer.pool.worker.offers import unpack
-from maildefer.pool.worker.scout import QueueScout, share_of
+from maildefer.pool.worker.offers import share_of, unpack
+from maildefer.pool.worker.scout import QueueScout
 
 SIZES: Final = (10_000, 100_000)
 QUICK_SIZES: Final = (1_000, 10_000)

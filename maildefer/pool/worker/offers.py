@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import select
 import socket
+from binascii import crc32
 from collections.abc import Callable
 
 from maildefer import events
+from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 
 MOST_BYTES = 60_000
@@ -33,6 +35,12 @@ def channel() -> tuple[socket.socket, socket.socket]:
 def keep_short(sending: socket.socket) -> None:
     """Have the socket be writable only while one offer waits in it, or none, so that later ones can be the next."""
     sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)  # the kernel makes it the least, 4,608 bytes
+
+
+def share_of(name: str, hosts: int) -> int:
+    """The index of the host whose share an entry is: the hosts share 1,024 slots of the key's hash evenly."""
+    key = EntryName.parse(name).key
+    return crc32(key.encode("utf-8", "surrogateescape")) % 1024 * hosts // 1024
 
 
 def _ignore() -> None:

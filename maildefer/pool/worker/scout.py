@@ -11,7 +11,6 @@ import signal
 import socket
 import threading
 import time
-from binascii import crc32
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
@@ -21,11 +20,10 @@ from maildefer.host.linux.directory_watch import DirectoryWatch
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.linux.readiness import await_readable, await_writable
 from maildefer.maildir import scan
-from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 from maildefer.pool.context import PoolContext
 from maildefer.pool.scoreboard import Header, QueueState, QueueWord, Scoreboard, SlotWord, State
-from maildefer.pool.worker.offers import MOST_NAMES, MOST_SHORT, keep_short, pack
+from maildefer.pool.worker.offers import MOST_NAMES, MOST_SHORT, keep_short, pack, share_of
 
 _IDLE, _SERVED = int(State.IDLE), int(QueueState.SERVED)
 SLICE_SECONDS = 0.005  # an offer holds no more than a worker handles in this time
@@ -244,12 +242,6 @@ class QueueScout:
         if (deaths := self._words[Header.DEATHS]) != self._deaths:
             self._deaths = deaths
             self._memory.clear()
-
-
-def share_of(name: str, hosts: int) -> int:
-    """The index of the host whose share an entry is: the hosts share 1,024 slots of the key's hash evenly."""
-    key = EntryName.parse(name).key
-    return crc32(key.encode("utf-8", "surrogateescape")) % 1024 * hosts // 1024
 
 
 class OfferMemory:

@@ -23,8 +23,8 @@ from maildefer.maildir.layout import create_queue
 from maildefer.maildir.system import boottime
 from maildefer.pool.context import QueueOfPool
 from maildefer.pool.scoreboard import Header, QueueState, QueueWord, Scoreboard
-from maildefer.pool.worker.offers import MOST_SHORT, channel, keep_short, pack, unpack
-from maildefer.pool.worker.scout import QueueScout, share_of
+from maildefer.pool.worker.offers import MOST_SHORT, channel, keep_short, pack, share_of, unpack
+from maildefer.pool.worker.scout import QueueScout
 
 ENTRIES = 6_000
 _numbers = itertools.count()
