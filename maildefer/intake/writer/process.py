@@ -39,7 +39,7 @@ from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.maildir.push import Compose, Pusher
 from maildefer.message.envelope import block
 
-_READ_BYTES = 256 << 10
+_READ_BYTES = 64 << 10
 journal.report_with(events.emit)
 
 
@@ -103,6 +103,7 @@ class Writer:
         self._threads = limits.threads
         self._socket, self._blocks = end.socket, end.blocks
         self._frames = FrameReader()
+        self._buffer = memoryview(bytearray(_READ_BYTES))  # of the thread that reads
         self._reading = threading.Lock()
         self._writing = threading.Lock()
 
@@ -129,12 +130,12 @@ class Writer:
         with self._reading:
             while (frame := self._frames.next_frame()) is None:
                 try:
-                    data = self._socket.recv(_READ_BYTES)
+                    size = self._socket.recv_into(self._buffer)
                 except OSError:
-                    data = b""
-                if not data:
+                    size = 0
+                if not size:
                     return None
-                self._frames.feed(data)
+                self._frames.feed(self._buffer[:size])
             return frame
 
     def answer(self, batch: list[Job]) -> list[WriterAnswer]:
