@@ -17,7 +17,7 @@ from maildefer.intake.smtp import proxy_protocol
 from maildefer.intake.smtp.connection import HANDSHAKE_SECONDS
 from maildefer.intake.smtp.lmtp import LmtpSession
 from maildefer.intake.smtp.session import SmtpSession
-from maildefer.intake.socket_transport import SocketTransport
+from maildefer.intake.socket_transport import SocketTransport, suits
 
 _HEADER_SECONDS = 10.0
 # Connections that owe a PROXY header or a handshake, and are not counted with the others yet.
@@ -68,16 +68,16 @@ class SessionListener:
         """Begin a session; a connection that owes a PROXY header or a handshake first is pending until then."""
         proxied = self._context.security.proxies.has(client.address)
         pending = proxied or self._protocol is SocketProtocol.SMTPS
-        if not pending:
+        if not pending and suits(self._context.loop):
             SocketTransport(self._context.loop, sock, self._session(client)).open()
             return
         address = "" if proxied else client.address  # a proxy's connections are those of many clients
-        if self._pending_limits.enter(address) is not None:
+        if pending and self._pending_limits.enter(address) is not None:
             sock.close()
             return
         task = self._context.loop.create_task(self._lead_in(sock, client, proxied=proxied))
         self._beginning.add(task)
-        task.add_done_callback(partial(self._end_pending, address))
+        task.add_done_callback(partial(self._end_pending, address) if pending else self._beginning.discard)
 
     def _end_pending(self, address: str, task: asyncio.Task[None]) -> None:
         self._beginning.discard(task)
@@ -103,7 +103,10 @@ class SessionListener:
     async def _begin_session(self, sock: socket.socket, client: Client) -> None:
         loop, certificate = self._context.loop, self._context.security.certificate
         if self._protocol is not SocketProtocol.SMTPS:
-            SocketTransport(loop, sock, self._session(client)).open()
+            if suits(loop):
+                SocketTransport(loop, sock, self._session(client)).open()
+            else:
+                await loop.connect_accepted_socket(lambda: self._session(client), sock)
             return
         assert certificate is not None
         await loop.connect_accepted_socket(

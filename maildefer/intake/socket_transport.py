@@ -14,6 +14,11 @@ _RESUME_WRITING_BYTES: Final = 16 << 10
 _PAUSE_WRITING_BYTES: Final = 64 << 10
 
 
+def suits(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a loop calls the reader of a socket that was reset. uvloop does not: there its own transports serve."""
+    return isinstance(loop, asyncio.SelectorEventLoop)
+
+
 class SocketTransport(asyncio.Transport):
     """The transport of one socket and a `BufferedProtocol`, from `open` to `connection_lost`. Event loop only.
 

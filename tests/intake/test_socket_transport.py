@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from unittest.mock import Mock
 
 import pytest
 
-from maildefer.intake.socket_transport import SocketTransport
+from maildefer.intake.socket_transport import SocketTransport, suits
 
 MUCH = bytes(range(256)) * 8192
 
@@ -83,6 +84,22 @@ async def read_until_end(peer: socket.socket, size: int) -> bytes:
     while len(data) < size and (more := await asyncio.get_running_loop().sock_recv(peer, 1 << 16)):
         data += more
     return data
+
+
+def test_another_event_loop_than_asyncios_has_its_own_transports() -> None:
+    """uvloop calls no reader for a connection that was reset, and it would stay for ever."""
+    with asyncio.Runner() as runner:
+        assert suits(runner.get_loop())
+    assert not suits(Mock(spec=asyncio.AbstractEventLoop))
+
+
+def test_a_reset_ends_the_connection() -> None:
+    async def play(transport: SocketTransport, protocol: Noting, peer: socket.socket) -> None:
+        transport.write(b"unread by its peer")
+        peer.close()
+        await until(transport.is_closing)
+
+    assert played(play).told == ["made", "lost: ConnectionResetError"]
 
 
 def test_what_the_peer_sends_comes_in_order_and_its_end_ends_the_connection() -> None:

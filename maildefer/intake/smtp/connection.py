@@ -109,14 +109,17 @@ class Connection(asyncio.BufferedProtocol):
         self._read_paused = False
         self._add_replies(reply)
         self._write_replies()
-        if not isinstance(self._transport, SocketTransport):
+        if self._transport is None:
             return
-        if (sock := self._transport.release_socket()) is None:  # the client does not read
-            self._transport.abort()
-            return
-        self._handshaking = sock
+        if isinstance(self._transport, SocketTransport):
+            self._handshaking = self._transport.release_socket()
+            if self._handshaking is None:  # the client does not read
+                self._transport.abort()
+                return
+        else:
+            self._transport.pause_reading()
         self._waiting = True
-        self._task = self.context.loop.create_task(self._handshake(sock, context))
+        self._task = self.context.loop.create_task(self._handshake(self._transport, context))
 
     def begin_wait(self) -> None:
         """Process no further input until `end_wait` is called; not before this input is processed."""
@@ -296,14 +299,21 @@ class Connection(asyncio.BufferedProtocol):
         self._check_limits()
         self._process_input()
 
-    async def _handshake(self, sock: socket.socket, context: SSLContext) -> None:
-        """Go on with a transport of the event loop, which begins this protocol again."""
+    async def _handshake(self, transport: asyncio.Transport, context: SSLContext) -> None:
+        """Go on with a transport of the event loop; it begins this protocol again where it is given a socket."""
+        loop = self.context.loop
         try:
-            await self.context.loop.connect_accepted_socket(
-                lambda: self, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
+            if self._handshaking is None:
+                self._transport = await loop.start_tls(
+                    transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+                )
+            else:
+                await loop.connect_accepted_socket(
+                    lambda: self, self._handshaking, ssl=context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+                )
         except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
             events.emit("intake.refused", client=str(self.client), reason=f"no encryption: {fault}")
+            transport.abort()
             self.connection_lost(None)
             return
         finally:

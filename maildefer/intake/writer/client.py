@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from maildefer import events
 from maildefer.intake.outcomes import Refusal, Stored
-from maildefer.intake.socket_transport import SocketTransport
+from maildefer.intake.socket_transport import SocketTransport, suits
 from maildefer.intake.writer.batcher import MAX_JOBS, WriterBatcher
 from maildefer.intake.writer.protocol import FrameReader, Job, Message, WriterAnswer, pack, unpack_answers
 from maildefer.intake.writer.shared_memory import Span, WriterLink
@@ -40,14 +41,18 @@ class WriterClient(asyncio.BufferedProtocol):
         self._number = self._batch = self._draft = 0
         self._shortage = ""
         self._ask_at = 0.0
-        link.socket.setblocking(False)
-        self._transport = SocketTransport(self._loop, link.socket, self)
-        self._transport.open()
+        self._transport: asyncio.Transport
 
     @classmethod
     async def open(cls, link: WriterLink, *, threads: int) -> WriterClient:
         """`threads`: the number of the writer's threads."""
-        return cls(link, threads)
+        client = cls(link, threads)
+        link.socket.setblocking(False)
+        if suits(client._loop):
+            SocketTransport(client._loop, link.socket, client).open()
+        else:
+            await client._loop.create_connection(lambda: client, sock=link.socket)
+        return client
 
     async def push(self, message: Message) -> list[Stored]:
         """Push a message: the outcome for each recipient in their order, with keys once all is durable (I1)."""
@@ -140,6 +145,9 @@ class WriterClient(asyncio.BufferedProtocol):
             return None
         self._spans[job.number] = span
         return span
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _READ_BUFFER

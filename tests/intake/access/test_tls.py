@@ -100,7 +100,8 @@ def test_a_client_that_waits_with_its_handshake_does_not_hold_up_the_end(server:
         client.settimeout(20)  # the handshake may take 30
         assert talk(client, b"", b"EHLO c\r\n", b"STARTTLS\r\n")[-1] == str(replies.TLS_READY).encode()
         server.process.terminate()
-        assert client.recv(100) == b""
+        # uvloop's own transport still takes words in the clear.
+        assert client.recv(100) in (b"", f"{replies.CLOSING}\r\n".encode())
         assert server.process.wait(20) == 0
 
 
