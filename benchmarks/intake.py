@@ -1,4 +1,4 @@
-"""Durable accepts per second over SMTP, and memory meanwhile, beside Postfix and a naive aiosmtpd handler that syncs.
+"""Durable accepts per second over SMTP, beside Postfix and a naive aiosmtpd handler that syncs; processor time, memory.
 
 The load is Postfix's smtp-source: 1, 8, 32 and 100 connections, kept open for many messages or made anew for each,
 2 KiB and 1 MiB.
@@ -27,6 +27,7 @@ LIMITS = {
     8: {NAIVE: Limit(bound=2), POSTFIX: Limit(bound=1)},
     32: {NAIVE: Limit(bound=2), POSTFIX: Limit(bound=1.5)},
 }
+PROCESSOR_TIME = {POSTFIX: Limit(bound=1.2, at_most=True)}
 _LOOK_SECONDS = 0.1
 
 
@@ -98,6 +99,10 @@ def measure(quick: bool) -> list[Figure]:
                 pair = {POSTFIX: samples[POSTFIX], OURS: ours}
                 figures += compare("intake", f"ext4, {load}, {ONE_SYNC}", pair, "msg/s", {})
             figures += compare("intake", f"ext4, {load}", samples, "msg/s", load.limits)
+        for load in (Load(connections=8), Load(connections=8, kept=False)):
+            used = {name: partial(_processor_time, base, load, CONTENDERS[name]) for name in (POSTFIX, OURS)}
+            samples = interleave(used, 3 if quick else 7, note=print)
+            figures += compare("intake", f"processor time, {load}", samples, "µs/msg", PROCESSOR_TIME)
         for load in (Load(connections=32), Load(connections=100), Load(connections=32, message_bytes=LARGE)):
             memory = {name: partial(_memory, base, load, server) for name, server in CONTENDERS.items()}
             samples = interleave(memory, 1, note=print)
@@ -106,14 +111,27 @@ def measure(quick: bool) -> list[Figure]:
 
 
 def _rate(base: str, load: Load, contender: Contender) -> float:
+    return load.messages / _seconds(base, load, contender)[0]
+
+
+def _processor_time(base: str, load: Load, contender: Contender) -> float:
+    """Microseconds a message, of all processes of the server.
+
+    Those count that have ended meanwhile: Postfix's smtpd and cleanup do after a hundred connections or messages.
+    """
+    return _seconds(base, load, contender)[1] * 1e6 / load.messages
+
+
+def _seconds(base: str, load: Load, contender: Contender) -> tuple[float, float]:
+    """How long the load takes, and its processor time."""
     with filesystem.fresh_directory(base) as directory, contender(directory) as server:
         _send(server, load, load.connections)  # warms it up
-        begin = time.perf_counter()
+        used, begin = processes.cpu_ns(server.pid), time.perf_counter()
         _send(server, load, load.messages)
-        seconds = time.perf_counter() - begin
+        seconds, used = time.perf_counter() - begin, processes.cpu_ns(server.pid) - used
         if (taken := server.count()) != load.messages + load.connections:
             raise RuntimeError(f"{load.messages + load.connections} messages sent, {taken} are there")
-    return load.messages / seconds
+    return seconds, used / 1e9
 
 
 def _memory(base: str, load: Load, contender: Contender) -> float:
