@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 _RESUME_WRITING_BYTES: Final = 16 << 10
 _PAUSE_WRITING_BYTES: Final = 64 << 10
@@ -17,6 +21,35 @@ _PAUSE_WRITING_BYTES: Final = 64 << 10
 def suits(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether a loop calls the reader of a socket that was reset. uvloop does not: there its own transports serve."""
     return isinstance(loop, asyncio.SelectorEventLoop)
+
+
+async def encrypted(
+    loop: asyncio.AbstractEventLoop,
+    transport: asyncio.Transport,
+    protocol: asyncio.BufferedProtocol,
+    context: SSLContext,
+    seconds: float,
+) -> asyncio.Transport:
+    """Encrypt a connection; returns its new transport, one of the event loop, with which its protocol may begin again.
+
+    OSError (as is ssl.SSLError), TimeoutError: the connection is closed.
+    """
+    made: asyncio.Transport | None
+    try:
+        if isinstance(transport, SocketTransport):
+            sock = transport.release_socket()
+            made, _ = await loop.connect_accepted_socket(
+                lambda: protocol, sock, ssl=context, ssl_handshake_timeout=seconds
+            )
+        else:
+            made = await loop.start_tls(
+                transport, protocol, context, server_side=True, ssl_handshake_timeout=seconds
+            )
+    except BaseException:
+        transport.abort()
+        raise
+    assert made is not None
+    return made
 
 
 class SocketTransport(asyncio.Transport):
@@ -36,7 +69,8 @@ class SocketTransport(asyncio.Transport):
         self._descriptor = sock.fileno()
         self._protocol = protocol
         self._unsent = bytearray()
-        self._is_reading = self._is_closing = self._is_ended = self._writing_is_paused = False
+        self._is_reading = self._is_closing = self._is_ended = False
+        self._is_released = self._writing_is_paused = False
 
     def open(self) -> None:
         """Begin the protocol, and read."""
@@ -78,7 +112,10 @@ class SocketTransport(asyncio.Transport):
 
     def close(self) -> None:
         """Read no more, and end once all is sent."""
-        if not self._is_closing:
+        if self._is_released:
+            with suppress(OSError):  # the client was faster
+                self._socket.shutdown(socket.SHUT_RDWR)
+        elif not self._is_closing:
             self._is_closing = True
             self.pause_reading()
             if not self._unsent:
@@ -90,12 +127,12 @@ class SocketTransport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._is_closing
 
-    def release_socket(self) -> socket.socket | None:
-        """Give the socket up, for another transport; None where replies wait for the client to read them."""
+    def release_socket(self) -> socket.socket:
+        """Give the socket up, for another transport; `close` still shuts it down. ConnectionError while it can't be."""
         if self._unsent or self._is_closing:
-            return None
+            raise ConnectionError("the client does not read, or has left")
         self.pause_reading()
-        self._is_closing = self._is_ended = True
+        self._is_released = self._is_ended = True
         return self._socket
 
     def _read(self) -> None:

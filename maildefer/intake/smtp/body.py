@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from maildefer.intake.outcomes import Refusal
 
@@ -18,6 +18,16 @@ _END: Final = b"\r\n.\r\n"
 # work, in a fifth of the time that `find` and two `replace` take.
 _ODD: Final = re.compile(rb"\r(?!\n(?!\.))").search
 _BARE: Final = re.compile(rb"\r(?!\n)").search
+
+
+class DataReader(Protocol):
+    """Reads message data until it is complete."""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Read more; returns what follows the data, None before its end. ConnectionError: the connection is aborted."""
+
+    def pause(self) -> Awaitable[None] | None:
+        """What to wait for before more is read; None for nothing."""
 
 
 class MessageBuffer:

@@ -7,20 +7,19 @@ No message has a task on the event loop, unless it is so large that it comes in 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from maildefer import events
 from maildefer.intake import replies
 from maildefer.intake.client import Client
 from maildefer.intake.context import ServerContext
 from maildefer.intake.replies import Reply
+from maildefer.intake.smtp.body import DataReader
 from maildefer.intake.smtp.error_limits import ErrorLimits
 from maildefer.intake.smtp.line_buffer import LineBuffer, LineTooLong
 from maildefer.intake.smtp.timeouts import Timeouts
-from maildefer.intake.socket_transport import SocketTransport
+from maildefer.intake.socket_transport import encrypted
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -36,20 +35,11 @@ _UNREAD_BYTES = 64 << 10  # the most that is kept of input that comes while a re
 HANDSHAKE_SECONDS = 30.0
 
 
-class DataReader(Protocol):
-    """Reads message data until it is complete."""
-
-    def feed(self, data: bytes) -> bytes | None:
-        """Read more; returns what follows the data, None before its end. ConnectionError: the connection is aborted."""
-
-    def pause(self) -> Awaitable[None] | None:
-        """What to wait for before more is read; None for nothing."""
-
-
 class Connection(asyncio.BufferedProtocol):
     """A base class; a protocol gives it `greet`, `answer_line` and `reset_session`. Event loop only."""
 
     client: Client
+    _task: asyncio.Task[None]
     origin: str
     """The address of the connection itself; XCLIENT changes the one of `client`."""
 
@@ -58,17 +48,13 @@ class Connection(asyncio.BufferedProtocol):
         self.context = context
         self._proxied_client = client
         self._transport: asyncio.Transport | None = None
-        self._handshaking: socket.socket | None = None
         self._unread = LineBuffer()
         self._replies: list[Reply] = []
         self._data_reader: DataReader | None = None
-        self._waiting = False  # for a reply
-        self._task: asyncio.Task[None] | None = None  # that waits for it
+        self._waiting = False  # for a reply, and `_task` with it
         self._write_paused = False  # the client does not read the replies
         self._at_eof = False  # the client sends no more
-        self._closing = False
-        self._read_paused = False
-        self._admitted = False
+        self._closing = self._read_paused = self._admitted = False
         self._timeouts = Timeouts(context.loop, context.options, self._time_out)
 
     # What a protocol overrides and uses
@@ -107,33 +93,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._unread.take_all():
             events.emit("intake.refused", client=str(self.client), reason="commands sent ahead of encryption")
         self._read_paused = False
-        self._add_replies(reply)
+        self._replies.append(reply)
         self._write_replies()
         if self._transport is None:
             return
-        if isinstance(self._transport, SocketTransport):
-            self._handshaking = self._transport.release_socket()
-            if self._handshaking is None:  # the client does not read
-                self._transport.abort()
-                return
-        else:
-            self._transport.pause_reading()
+        self._transport.pause_reading()
         self._waiting = True
         self._task = self.context.loop.create_task(self._handshake(self._transport, context))
 
-    def begin_wait(self) -> None:
-        """Process no further input until `end_wait` is called; not before this input is processed."""
-        self._waiting = True
-
     def end_wait(self, *answers: Reply) -> None:
-        """Reply, and go on with the input."""
+        """Send the replies that were waited for, and go on with the input."""
         if seconds := self._error_limits.note_replies(*answers):
-            self._task = self.context.loop.create_task(self._delay(seconds, answers))
-            return
-        self._waiting = False
-        self._add_replies(*answers)
-        self._check_limits()
-        self._process_input()
+            self.context.loop.call_later(seconds, self._go_on, answers)
+        else:
+            self._go_on(answers)
 
     def note_fault(self, error: Exception) -> Reply:
         """Tell the log of a fault of ours, whatever it is; the client should try again."""
@@ -142,12 +115,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self, reply: Reply | None = None) -> None:
         """Reply, and close the connection once the reply is sent."""
-        if self._handshaking is not None:
-            with suppress(OSError):  # the client was faster
-                self._handshaking.shutdown(socket.SHUT_RDWR)
-        elif self._transport is not None and not self._closing:
+        if self._transport is not None and not self._closing:
             if reply is not None:
-                self._add_replies(reply)
+                self._replies.append(reply)
             self._write_replies()
             self._closing = True
             self._transport.close()
@@ -160,7 +130,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if self._handshaking is not None:
+        if self._admitted:  # after its handshake
             return
         self.client = self._proxied_client or Client.of(transport)
         self.origin = self.client.address
@@ -171,7 +141,7 @@ class Connection(asyncio.BufferedProtocol):
         self._error_limits = ErrorLimits(self.context.options, exempt=self.context.exempts(self.client))
         if transport.get_extra_info("ssl_object") is not None:
             self._note_encryption()
-        self._add_replies(self.greet())
+        self._replies.append(self.greet())
         self._process_input()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -252,9 +222,8 @@ class Connection(asyncio.BufferedProtocol):
             rest = reader.feed(self._unread.take_all())
         except ConnectionError as reason:
             events.emit("intake.refused", client=str(self.client), reason=str(reason))
-            assert self._transport is not None
             self._closing = True
-            self._transport.abort()
+            cast(asyncio.Transport, self._transport).abort()
             return False
         if rest is None:
             self._send_answer(reader.pause())
@@ -266,19 +235,18 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def _send_answer(self, answer: Answer) -> None:
-        if answer is None:
-            return
         if isinstance(answer, Reply):
             answer = (answer,)
-        if not isinstance(answer, tuple):
+        if isinstance(answer, tuple):
+            if seconds := self._error_limits.note_replies(*answer):
+                self._waiting = True
+                self.context.loop.call_later(seconds, self._go_on, answer)
+                return
+            self._replies += answer
+            self._check_limits()
+        elif answer is not None:
             self._waiting = True
             self._task = self.context.loop.create_task(self._wait_and_reply(answer))
-        elif seconds := self._error_limits.note_replies(*answer):
-            self._waiting = True
-            self._task = self.context.loop.create_task(self._delay(seconds, answer))
-        else:
-            self._add_replies(*answer)
-            self._check_limits()
 
     def _check_limits(self) -> None:
         if reply := self._error_limits.limit_reached():
@@ -292,32 +260,19 @@ class Connection(asyncio.BufferedProtocol):
             found = self.note_fault(error)
         self.end_wait(*(found if isinstance(found, tuple) else () if found is None else (found,)))
 
-    async def _delay(self, seconds: float, answers: tuple[Reply, ...]) -> None:
-        await asyncio.sleep(seconds)
+    def _go_on(self, answers: tuple[Reply, ...]) -> None:
         self._waiting = False
-        self._add_replies(*answers)
+        self._replies += answers
         self._check_limits()
         self._process_input()
 
     async def _handshake(self, transport: asyncio.Transport, context: SSLContext) -> None:
-        """Go on with a transport of the event loop; it begins this protocol again where it is given a socket."""
-        loop = self.context.loop
         try:
-            if self._handshaking is None:
-                self._transport = await loop.start_tls(
-                    transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
-                )
-            else:
-                await loop.connect_accepted_socket(
-                    lambda: self, self._handshaking, ssl=context, ssl_handshake_timeout=HANDSHAKE_SECONDS
-                )
+            self._transport = await encrypted(self.context.loop, transport, self, context, HANDSHAKE_SECONDS)
         except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
             events.emit("intake.refused", client=str(self.client), reason=f"no encryption: {fault}")
-            transport.abort()
             self.connection_lost(None)
             return
-        finally:
-            self._handshaking = None
         self._waiting = False
         if self._transport is None or self._closing:
             return
@@ -328,9 +283,6 @@ class Connection(asyncio.BufferedProtocol):
     def _note_encryption(self) -> None:
         assert self._transport is not None
         self.client.tls = self._transport.get_extra_info("ssl_object").version() or "TLS"
-
-    def _add_replies(self, *answers: Reply) -> None:
-        self._replies += answers
 
     def _write_replies(self) -> None:
         if self._replies and self._transport is not None and not self._closing:

@@ -120,7 +120,7 @@ class DataCommands(Connection):
         except Exception as error:  # noqa: BLE001
             return self._end_message(self.note_fault(error))
         if outcomes is None:
-            self.begin_wait()
+            self._waiting = True
             return None
         return self._end_message(self.answer_message(outcomes))
 

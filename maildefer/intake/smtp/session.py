@@ -50,8 +50,7 @@ class SmtpSession(DataCommands):
             answer, self._expecting = self._expecting, None
             return answer(line)
         verb, _, argument = line.strip(b" \t").partition(b" ")
-        verb = verb.upper()
-        command = self.commands.get(verb)
+        command = self.commands.get(verb := verb.upper())
         if command is None:
             return self._refuse_unknown(line, verb)
         if refusal := self._required_first(verb):
