@@ -13,8 +13,8 @@ from benchmarks.figures import OURS, Figure, Limit, compare, interleave
 from benchmarks.filler import ENTRY_BYTES, make_maildir
 from benchmarks.gate import Gated
 from benchmarks.places import PYTHON, Unavailable
-from maildefer.maildir import journal
 from maildefer.maildir.layout import create_queue
+from maildefer.maildir.operator import record_keeping
 
 WITHOUT = "without a journal"
 # A drain by a no-op handler is the worst case: to five cheap system calls a message comes one. A push on tmpfs, where
@@ -79,9 +79,9 @@ def _queue(directory: str, kept: bool) -> str:
 
 
 def _prepare(queue: str, kept: bool) -> None:
-    layout = create_queue(queue)
-    if kept:
-        journal.begin_journal(layout)
+    layout = create_queue(queue)  # on a local disk, so that it keeps one
+    if not kept:
+        record_keeping.end_journal(layout)
 
 
 def _refuse_unkept(queue: str, kept: bool, entries: int) -> None:

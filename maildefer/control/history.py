@@ -142,7 +142,8 @@ def _told(record: JournalRecord, last: EntryName) -> tuple[str, dict[str, str], 
             told = _moved(folder, entry, last), {"place": place}
             return (*told, replace(entry, attempts=1) if folder.startswith(".dead") else entry)
         case verb:
-            return _ENDS.get(verb, verb), {}, last
+            rest = {name: value for name, value in record.facts.items() if name != "h"}
+            return _ENDS.get(verb, verb), rest, last
 
 
 def _moved(folder: str, entry: EntryName, last: EntryName) -> str:

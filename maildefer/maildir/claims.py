@@ -81,7 +81,7 @@ class Claimer:
         self._lease = lease
         self._owner = f"{lease}.{self.system.pid()}."
         if lease:  # without a lease the mount may not answer yet
-            self.journal = journal_of(self.layout, self.system)
+            self.journal = journal_of(self.layout, self.system, anew=True)  # another queue may be there now
             self.is_shared = is_shared_at(self.layout.path, self.system)
 
     def claim(self, name: str) -> Claim | None:
@@ -182,16 +182,16 @@ class Claim:
             self._free_place()
             raise ClaimLost(self.name) from fault
 
-    def ack(self, *, keep_seconds: float = 0.0) -> None:
-        """Unlink the entry, whose handlers are done, or keep it for so long in `.done/`, its due time being the end."""
+    def ack(self, *, keep_seconds: float = 0.0, handler: str = "") -> None:
+        """Unlink the entry, which `handler` has handled, or keep it in `.done/`, its due time being the end of that."""
         claimer = self._claimer
         self._must_be_held()
         if keep_seconds:
             name = self.to_settle.deferred(names.due_at(self.mount_time() + keep_seconds))
             self._move(claimer.layout.done_new, name, folder=".done")
             return
-        if claimer.journal is not None:
-            claimer.journal.record_end("ack", self.key, handoffs=self._entry.handoffs if self._entry else 0)
+        if (journal := claimer.journal) is not None:
+            journal.record_end("ack", self.key, getattr(self._entry, "handoffs", 0), handler, self.began)
         try:
             if IN_KEY in self.name:
                 ends.end_entry(claimer.layout, claimer._cur + self.name, self.key, system=claimer.system)

@@ -14,6 +14,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.rights.confined import unconfined
 from maildefer.maildir.rights.folder import Folder, open_folder
 from maildefer.maildir.rights.modes import PLAIN, give_folder, make_directory, make_in, rights_in
+from maildefer.maildir.rights.recording import give_journal_rights
 from maildefer.maildir.system import SYSTEM, System
 
 FORMAT_VERSION = 1
@@ -21,6 +22,8 @@ CONTROL_FOLDERS = (
     *("leases", "fenced", "dead", "tokens", "states", "status", "idempotency"),
     *("requests", "requests/done"),
 )
+_JOURNAL = ("journal",)  # where a record is a copy into memory (decision 89)
+_MAPPED = frozenset("ext2 ext3 ext4 xfs f2fs tmpfs".split())
 FSTAB = "/etc/fstab"
 CONTROL_DRAFT = ".maildefer-"  # the beginning of the name, in `tmp/`, of a control folder that is being made
 
@@ -38,7 +41,8 @@ def make_control(queue: str, format: Format, system: System) -> None:
     """Make the control folder in `tmp/` and rename it into place; the host that loses the race uses the winner's."""
     draft = f"{CONTROL_DRAFT}{system.pid()}-{system.token(6)}"
     path = f"{queue}/tmp/{draft}"
-    for name in ("", *CONTROL_FOLDERS):
+    keeps_journal = unconfined(system) is SYSTEM and may_map(queue)
+    for name in ("", *CONTROL_FOLDERS, *_JOURNAL[: int(keeps_journal)]):
         make_in(queue, f"tmp/{draft}/{name}".rstrip("/"), system)
     text = json.dumps(
         {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
@@ -51,6 +55,9 @@ def make_control(queue: str, format: Format, system: System) -> None:
         if rights.gives:
             for place in (".maildefer", ".maildefer/idempotency"):
                 give_folder(queue, place, rights)
+        if keeps_journal:
+            with suppress(OSError):  # a new queue has no `new/` yet, and its journal is as it should be
+                give_journal_rights(queue)
     except OSError as fault:
         try:
             with open_folder(queue, "tmp", system=system) as tmp:
@@ -68,9 +75,37 @@ def clear_control(draft: Folder) -> None:
     draft.remove(["format"])
     with suppress(OSError), draft.folder("requests") as requests:
         requests.rmdir("done")
-    for name in CONTROL_FOLDERS[:-1]:
+    for name in (*CONTROL_FOLDERS[:-1], *_JOURNAL):
         with suppress(OSError):
             draft.rmdir(name)
+
+
+def is_nfs(path: str) -> bool:
+    """Whether the path is on an NFS mount, as far as the kernel tells."""
+    return _filesystem_of(path).startswith("nfs")
+
+
+def may_map(path: str) -> bool:
+    """Whether room that was allocated there can be written to in memory: else a full disk kills who does (SIGBUS).
+
+    Where data is copied on write it is written to new blocks, which may be lacking.
+    """
+    return _filesystem_of(path) in _MAPPED
+
+
+def _filesystem_of(path: str) -> str:
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            with open(f"/proc/self/fdinfo/{descriptor}") as facts:
+                number = next((line.split()[1] for line in facts if line.startswith("mnt_id:")), "")
+        finally:
+            os.close(descriptor)
+        with open("/proc/self/mountinfo", errors="surrogateescape") as lines:  # proc_pid_mountinfo(5)
+            for fields in map(str.split, lines):
+                if fields[0] == number:
+                    return fields[fields.index("-") + 1]
+    return ""
 
 
 def make_with_parents(path: str, system: System) -> None:

@@ -279,15 +279,3 @@ class DirectorySync:
             if waiter.is_woken:
                 self._wake(waiter.after)
             raise
-
-
-def is_nfs(path: str) -> bool:
-    """Whether the path is on an NFS mount, as far as the mounts of this process show it."""
-    try:
-        device = os.stat(path).st_dev
-        mark = f"{os.major(device)}:{os.minor(device)}"
-        with open("/proc/self/mountinfo", errors="surrogateescape") as file:  # proc(5)
-            lines = [line.split(" ") for line in file]
-    except OSError:
-        return False
-    return any(line[2] == mark and line[line.index("-") + 1].startswith("nfs") for line in lines)

@@ -8,13 +8,14 @@ with many records have files of their own (`journal_file`), as have those that f
     2026-11-24.mx1.0f8fad5b.0.pushed     TIME begin journal SINCE .   every push is to have a record from then on
                                          TIME push KEY .              after it was durable, before it is acknowledged
     2026-11-24.mx1.0f8fad5b.0.m0.pushed  the same, of one process at a time
-    2026-11-24.mx1.0f8fad5b.0.settled    TIME ack|pop|delete|withdraw KEY [h=N] .   before the final unlink
+    2026-11-24.mx1.0f8fad5b.0.settled    TIME ack|pop|delete|withdraw KEY [h=N,handler=…,ms=…] .    before the unlink
                                          TIME move KEY FOLDER/NAME .                before the rename
                                          TIME note KEY NAME=FACT,… .                what became of an attempt, and why
                                          TIME kept KEY .    the unlink found it gone: the record before is void
                                          TIME gap SINCE .   records since then could not be written (a full disk)
 
 `h=N` in the record of an end says that the entry was handed over N times: the journal of a former queue has its push.
+Handlers and milliseconds are those of a first attempt, of which there is no note.
 
 A record begins with a newline and ends with " .": an incomplete record of a killed process damages no other.
 
@@ -33,21 +34,23 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Final, Literal
 
-from maildefer.maildir import durable
+from maildefer.maildir import control_folder
 from maildefer.maildir.journal_file import (
     AppendedFile,
     JournalFile,
+    MappedFile,
     boot_name,
     host_name,
     open_appended,
     open_mapped,
     quoted,
+    quoted_fact,
 )
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import folder, recording
 from maildefer.maildir.rights.confined import unconfined
 from maildefer.maildir.rights.modes import make_in
-from maildefer.maildir.system import SYSTEM, System, token
+from maildefer.maildir.system import SYSTEM, System
 
 Kind = Literal["pushed", "settled"]
 End = Literal["ack", "pop", "delete", "withdraw"]
@@ -96,8 +99,9 @@ class Journal:
         self._files: dict[Kind, JournalFile] = {}
         self._left: dict[Kind, int] = {}  # records until the file is to be a mapped one
         self._until = 0.0  # the end of the day of the files
-        self._quick: dict[Kind, Callable[[bytes], object]] = {}  # for mapped files, which takes half the time
+        self._mapped: dict[Kind, MappedFile] = {}  # those of the files that are, which take half the time
         self._time = system.time
+        self._tick, self._stamp = -1, ""  # the last time in milliseconds, as a number and as text
         self._gap: float | None = None
         self._failing: set[Kind] = set()
 
@@ -111,11 +115,26 @@ class Journal:
         if facts := _describe(data):
             self._note("pushed", key, facts)
 
-    def record_end(self, how: End, key: str, *, handoffs: int = 0) -> None:
-        """Record an entry that is about to be unlinked."""
+    def record_end(
+        self, how: End, key: str, handoffs: int = 0, handler: str = "", began: float = 0.0
+    ) -> None:
+        """Record an entry that is about to be unlinked, and whose attempt began then, if `handler` has handled it."""
         now = self._time()
-        handed = f" {HANDOFFS_FIELD}{handoffs}" if handoffs else ""
-        self._append("settled", now, f"\n{now:.3f} {how} {quoted(key)}{handed} .")
+        if (tick := int(now * 1000)) != self._tick:
+            self._stamp = f"{now:.3f}"
+            self._tick = tick
+        told = f" {HANDOFFS_FIELD}{handoffs}" if handoffs else ""
+        if handler:
+            seconds = self._system.boottime() - began
+            told += f"{',' if told else ' '}handler={quoted_fact(handler)},ms={int(seconds * 1000)}"
+        text = f"\n{self._stamp} {how} {quoted(key)}{told} ."
+        if now < self._until:
+            try:
+                self._mapped["settled"].window.write(text.encode())
+                return
+            except (KeyError, ValueError, MemoryError):
+                pass  # and the long way round
+        self._append("settled", now, text)
 
     def record_move(self, key: str, destination: str) -> None:
         """Record an entry that is about to be renamed to that path, in this queue or another one."""
@@ -138,7 +157,7 @@ class Journal:
     def _note(self, kind: Kind, key: str, facts: Mapping[str, object]) -> None:
         now = self._system.time()
         cut = {name: str(value)[:_LONGEST_FACT].replace("\0", " ") for name, value in facts.items() if value}
-        told = ",".join(f"{name}={quoted(text).replace(',', '%2C')}" for name, text in cut.items())
+        told = ",".join(f"{name}={quoted_fact(text)}" for name, text in cut.items())
         if told:
             self._append(kind, now, f"\n{now:.3f} note {quoted(key)} {told} .", is_needed=False)
 
@@ -149,12 +168,12 @@ class Journal:
 
     def _append(self, kind: Kind, now: float, text: str, *, is_needed: bool = True) -> None:
         with self._lock:
-            if kind in self._quick and now < self._until:
+            if kind in self._mapped and now < self._until:
                 try:
-                    self._quick[kind](text.encode())
+                    self._mapped[kind].write(text.encode())
                     return
                 except (OSError, MemoryError):
-                    del self._quick[kind]  # and the long way round
+                    del self._mapped[kind]  # and the long way round
             fault: OSError | None = None
             for last in (False, True):
                 data = (text if self._gap is None else f"\n{now:.3f} gap {self._gap:.3f} .{text}").encode()
@@ -194,16 +213,16 @@ class Journal:
         self._left[kind] -= 1
         if self._left[kind] < 0:
             del self._left[kind]
-            if (mapped := self._mapped(kind, stem)) is not None:
+            if (mapped := self._map(kind, stem)) is not None:
                 file.close()
-                file = self._files[kind] = mapped
-                self._quick[kind] = mapped.write
+                file = self._files[kind] = self._mapped[kind] = mapped
         return file
 
-    def _mapped(self, kind: Kind, stem: str) -> JournalFile | None:
-        """Map a file, except on NFS, where others would see it late, and for root in a queue of another user."""
+    def _map(self, kind: Kind, stem: str) -> MappedFile | None:
+        """Map a file where that is safe, and not for root in a queue of another user."""
         rights = recording.record_rights(self._layout.path, self._system)
-        if self._direct or rights.owner >= 0 or self._system.write is not SYSTEM.write:
+        is_safe = not self._direct and control_folder.may_map(self._layout.journal)
+        if not is_safe or rights.owner >= 0 or self._system.write is not SYSTEM.write:
             return None
         with (
             suppress(OSError),
@@ -221,7 +240,7 @@ class Journal:
     def _close(self) -> None:
         for file in self._files.values():
             file.close()
-        for known in (self._files, self._left, self._quick):
+        for known in (self._files, self._left, self._mapped):
             known.clear()
 
 
@@ -229,20 +248,22 @@ _journals: dict[str, Journal | None] = {}  # of this process, by the queue's pat
 os.register_at_fork(after_in_child=_journals.clear)
 
 
-def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
+def journal_of(layout: Layout, system: System = SYSTEM, *, anew: bool = False) -> Journal | None:
     """Return the queue's journal; None if none was kept when this process first used the queue.
 
-    A model of a filesystem has no journal.
+    A model of a filesystem has no journal. `anew`: as `look_again` has it.
     """
     if unconfined(system) is not SYSTEM:
         return None
+    if anew:
+        look_again(layout, anew=True)
     try:
         return _journals[layout.path]
     except KeyError:
         pass
     journal = None
     if os.path.isdir(layout.journal):
-        direct = durable.is_nfs(layout.journal)
+        direct = control_folder.is_nfs(layout.journal)
         journal = Journal(layout, host=host_name(), boot=f"{boot_name()}.{os.geteuid()}", direct=direct)
     elif not os.path.isdir(layout.control):  # it is yet to be made, and then keeps one, perhaps
         return None
@@ -268,21 +289,6 @@ def begin_journal(layout: Layout) -> bool:
     if made:
         _journals.pop(layout.path, None)
     return made
-
-
-def end_journal(layout: Layout) -> str | None:
-    """Keep no journal from now on, and delete its records; returns where other files of it are. Raises OSError."""
-    _journals.pop(layout.path, None)
-    ended = f"journal-ended-{token(8)}"
-    with folder.open_folder(layout.path, ".maildefer") as control:
-        control.rename("journal", control, ended)
-        with control.folder(ended) as journal:
-            journal.remove(name for name in journal.names() if name.rpartition(".")[2] in KEPT_SECONDS)
-        try:
-            control.rmdir(ended)
-        except OSError:  # something else is in it, such as a folder, which may hold anything
-            return f"{layout.control}/{ended}"
-    return None
 
 
 def close_journals() -> None:

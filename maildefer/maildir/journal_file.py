@@ -15,6 +15,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from maildefer.maildir import durable
@@ -61,55 +62,66 @@ class AppendedFile:
 
 
 class MappedFile:
-    """A file of this process's own, in memory."""
+    """A file of this process's own, in memory. Any thread may write to `window`, and goes by `write` at a ValueError.
+
+    The mapping keeps the file's lock, also where a handler has closed the descriptor.
+    """
+
+    window: mmap
 
     def __init__(self, descriptor: int) -> None:
         """Take a file that is locked, and whose descriptor this closes. Raises OSError."""
         facts = os.fstat(descriptor)
         self._descriptor = descriptor
         self._number = facts.st_dev, facts.st_ino
-        self._begin = self._at = 0
         # A killed process has left up to twice the room. What it has not written stays NUL, which readers pass over:
         # any other byte there would belong to the record before.
         self._map(-(-facts.st_size // _PAGE) * _PAGE - 2 * _ROOM_BYTES)
-        self._at = len(self._window[:].rstrip(b"\0"))
+        self.window.seek(len(self.window[:].rstrip(b"\0")))
 
     def write(self, data: bytes) -> bool:
-        """Add records, always whole. Raises OSError where the disk is full, or another process writes to the file."""
-        at = self._at
-        following = at + len(data)
-        if following > self._room:
-            self._map(self._begin + at - 1, len(data))
-            at = self._at
-            following = at + len(data)
-        window = self._window
-        if window[at] or (at and not window[at - 1]):  # a handler has closed the descriptor, and so the lock
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        window[at:following] = data
-        self._at = following
+        """Add records, always whole. Raises OSError where the disk is full."""
+        try:
+            self.window.write(data)
+        except ValueError:  # no room
+            window, end = self.window, self._stop()
+            try:
+                self._map(self._begin + end, len(data))
+            except OSError:
+                window.seek(end)
+                raise
+            self.window.write(data)
         return True
 
     def close(self) -> None:
         """Give the room back that is not used."""
-        self._window.close()
+        end = self._begin + self._stop()
+        self.window.close()
         with suppress(OSError):  # closed by a handler
             self._size()
-            os.ftruncate(self._descriptor, self._begin + self._at)
+            os.ftruncate(self._descriptor, end)
             os.close(self._descriptor)
 
+    def _stop(self) -> int:
+        """Have the window take no more; returns where its records end, with those that come before it does."""
+        at = self.window.tell()
+        self.window.seek(0, os.SEEK_END)
+        end = self.window.find(b"\0", at)
+        return len(self.window) if end < 0 else end
+
     def _map(self, begin: int, least_bytes: int = 0) -> None:
-        """Map a window that begins there, or a little before, with room on the disk for all of it."""
+        """Map a window for what follows that place, with room on the disk for all of it."""
         from mmap import mmap  # a shared library, loaded only where a journal is kept
 
-        begin = max(0, begin) // _PAGE * _PAGE
+        at = max(0, begin)
+        begin = at // _PAGE * _PAGE
         size = self._size()
         until = begin + (2 * _ROOM_BYTES + least_bytes) // _PAGE * _PAGE
         if size < until:
             os.posix_fallocate(self._descriptor, size, until - size)
-        self._window: mmap = mmap(self._descriptor, until - begin, offset=begin)
-        self._room = until - begin
-        self._at += self._begin - begin
-        self._begin = begin
+        window = mmap(self._descriptor, until - begin, offset=begin)
+        window.seek(at - begin)
+        self.window, self._begin = window, begin
 
     def _size(self) -> int:
         """The file's size. Raises OSError where the descriptor is another file's: a handler has closed ours."""
@@ -188,6 +200,12 @@ def quoted(text: str) -> str:
     if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
         return text
     return "".join(chr(c) if 0x21 <= c < 0x7F and c != 0x25 else f"%{c:02X}" for c in os.fsencode(text))
+
+
+@lru_cache  # of handlers, above all
+def quoted_fact(text: str) -> str:
+    """Render one of several facts, which are separated by commas."""
+    return quoted(text).replace(",", "%2C")
 
 
 def unquoted(text: str) -> str:

@@ -28,6 +28,7 @@ def pushed(maildefer, queue) -> str:
 
 
 def test_beginning_says_what_to_do_next(maildefer, queue) -> None:
+    assert maildefer("audit", "--off", "--yes", queue.path).code == 0
     ended = maildefer("audit", "--on", queue.path)
     assert (ended.code, ended.out) == (0, "")
     assert "from now on" in ended.err
@@ -83,6 +84,7 @@ def test_programs_read_json(maildefer, kept) -> None:
 
 
 def test_a_queue_without_a_journal_says_how_to_begin_one(maildefer, queue) -> None:
+    assert maildefer("audit", "--off", "--yes", queue.path).code == 0
     ended = maildefer("audit", queue.path)
     assert ended.code == 1
     assert f"maildefer audit --on {queue.path}" in ended.err

@@ -13,14 +13,13 @@ import pytest
 from maildefer.host.identity import this_host
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.operator import entries
+from maildefer.maildir.operator import entries, record_keeping
 
 MESSAGE = b"Message-ID: <1@a.example>\nSubject: x\n\nbody\n"
 
 
 @pytest.fixture
 def key(maildefer: Any, queue: Layout) -> str:
-    journal.begin_journal(queue)
     pushed: str = maildefer(
         "push", queue.path, "--sender=ann@a.example", "--recipient=b@b.example", stdin=MESSAGE
     ).out
@@ -79,6 +78,7 @@ def test_what_asks_for_nothing_that_there_is_is_told(
 
 
 def test_where_no_journal_is_kept_it_is_told_how_to_begin_one(maildefer: Any, queue: Layout) -> None:
+    record_keeping.end_journal(queue)
     assert "audit --on" in maildefer("explain", "17.x", "--queue", queue.path).err
     assert maildefer("explain", "17.x").code == 2, "no queue of a project is here"
 

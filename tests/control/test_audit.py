@@ -141,6 +141,7 @@ def test_an_entry_is_followed_into_a_queue_to_which_it_was_handed_while_the_audi
 
 def test_what_was_handed_to_a_queue_without_a_journal_is_unproven(queue: Layout, tmp_path: Path) -> None:
     other = create_queue(str(tmp_path / "other"))
+    record_keeping.end_journal(other)
     key = push(queue)
     claim(queue, key).handoff(other)
     assert os.listdir(other.new) == [f"{key},h=1,n=1"]
@@ -231,6 +232,7 @@ def test_a_requeued_letter_is_open_again(queue: Layout) -> None:
 
 def test_a_queue_without_a_journal_cannot_be_audited(tmp_path: Path) -> None:
     plain = create_queue(str(tmp_path / "plain"))
+    record_keeping.end_journal(plain)
     with pytest.raises(JournalMissing, match="audit --on"):
         audit([plain.path])
 

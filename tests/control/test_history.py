@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from maildefer.control import history
+from maildefer.control.audit import audit
 from maildefer.control.history import HistoryEvent, Sought, find_keys, history_of, keys_that_begin
 from maildefer.host.identity import HOST_ID_VARIABLE, this_host
 from maildefer.maildir import journal
 from maildefer.maildir.journal_file import former_host_name, host_name
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.operator import entries, record_keeping, schedule
 from maildefer.maildir.push import Pusher
 from tests.control.test_audit import claim, push
 from tests.support.queues import DATA, LABEL
@@ -126,6 +127,22 @@ def test_it_is_followed_into_the_queue_to_which_it_was_handed(queue: Layout, tmp
     assert told(queue, key=key) == ["accepted", "handed to other"]
 
 
+def test_the_end_of_a_first_attempt_says_who_has_handled_it(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    key, second = push(queue), push(queue)
+    claim(queue, key).ack(handler="workers.x.START,workers.y.END")
+    claim(queue, second).handoff(other)
+    (name,) = os.listdir(other.new)
+    claim(other, name).ack(handler="workers.y.END")
+    *_, ended = history_of([queue], key)
+    assert (ended.event, ended.facts["handler"]) == ("ended", "workers.x.START,workers.y.END")
+    assert int(ended.facts["ms"]) >= 0
+    *_, ended = history_of([queue, other], second)
+    assert ended.facts.keys() == {"handler", "ms"}
+    report = audit([queue.path, other.path], timeout_seconds=0)
+    assert (report.accepted, report.ended, report.suspects, report.handed) == (2, 2, [], 0)
+
+
 def test_messages_are_found_by_what_is_known_of_them(queue: Layout) -> None:
     keys = [push(queue) for _ in range(3)]
     note(queue, keys[0], **{"from": "<ann@a.example>", "to": "bob@b.example", "id": "<1@a.example>"})
@@ -184,7 +201,7 @@ def test_files_of_days_before_and_what_is_torn_are_passed_over(queue: Layout) ->
 
 
 def test_a_queue_without_a_journal_tells_where_the_entry_is(queue: Layout) -> None:
-    journal.end_journal(queue)
+    record_keeping.end_journal(queue)
     key = Pusher(queue, host=LABEL).push(lambda stem: [DATA])
     (event,) = history_of([queue], key)
     assert isinstance(event, HistoryEvent)

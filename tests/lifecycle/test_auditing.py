@@ -65,6 +65,8 @@ def test_what_vanishes_under_a_running_pool_is_named(project: Project, start: St
 
 def test_workers_of_a_reload_keep_a_journal_that_was_begun_meanwhile(tmp_path: Path) -> None:
     project = Project(tmp_path, APPLICATION)
+    for layout in project.layouts.values():
+        record_keeping.end_journal(layout)
     pool = Pool(project, workers=1).start().await_ready()
     try:
         project.push()
@@ -128,6 +130,8 @@ def test_after_a_reload_the_keeper_records_each_death_and_the_burial_too(tmp_pat
 def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_others(tmp_path: Path) -> None:
     project = Project(tmp_path, APPLICATION)
     queue = project.queue.path
+    for layout in project.layouts.values():
+        record_keeping.end_journal(layout)
     pool = Pool(project, workers=1).start().await_ready()
     try:
         eventually(lambda: os.listdir(project.queue.status), "its keeper has given an account of it", 30)
@@ -144,7 +148,7 @@ def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_oth
         assert audit([queue]).blind == [], "it hears of the others"
         record_keeping.expect_records(project.queue, journal_reader.kept_since(project.queue))
         assert audit([queue], timeout_seconds=0).blind == [], "it keeps the same journal"
-        journal.end_journal(project.queue)
+        record_keeping.end_journal(project.queue)
         journal.begin_journal(project.queue)
         record_keeping.expect_records(project.queue)
         assert len(audit([queue], timeout_seconds=0).blind) == 1, "what it keeps is one that is gone"

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import EntryNotFound, MountFault
-from maildefer.maildir import durable, journal, journal_file, pop
+from maildefer.maildir import control_folder, journal, journal_file, pop
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.journal import Journal
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.operator import entries
+from maildefer.maildir.operator import entries, record_keeping
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM
 from maildefer.maildir.upkeep import promote
@@ -176,6 +176,7 @@ def test_a_promotion_is_recorded(queue: Layout, pusher: Pusher) -> None:
 
 def test_without_its_folder_there_is_no_journal(tmp_path: Path) -> None:
     layout = create_queue(str(tmp_path / "plain"))
+    assert record_keeping.end_journal(layout) is None
     assert journal.journal_of(layout) is None
     key = push(Pusher(layout, host=LABEL))
     claim = claimed(layout, key)
@@ -187,13 +188,31 @@ def test_without_its_folder_there_is_no_journal(tmp_path: Path) -> None:
 def test_who_looks_before_the_queue_is_made_looks_again_afterwards(tmp_path: Path) -> None:
     layout = Layout(str(tmp_path / "late"))
     assert journal.journal_of(layout) is None
-    journal.begin_journal(create_queue(layout.path))
+    create_queue(layout.path)
     assert journal.journal_of(layout) is not None
+
+
+def test_a_claimer_that_serves_anew_keeps_the_journal_of_the_queue_that_is_there_then(
+    queue: Layout, pusher: Pusher
+) -> None:
+    """As after another filesystem was mounted there, or the queue was moved away and made anew."""
+    claimer = Claimer(queue, FakeSlots(), lease=f"{LABEL}-17-abcd", host=LABEL)
+    first = claimer.claim(push(pusher))
+    assert first is not None
+    first.ack()
+    os.rename(queue.path, f"{queue.path}.away")
+    create_queue(queue.path)
+    claimer.serve_under(f"{LABEL}-17-ef01")
+    key = push(Pusher(queue, host=LABEL))
+    second = claimer.claim(key)
+    assert second is not None
+    second.ack()
+    assert ["ack", key] in records(queue)
 
 
 def test_a_journal_that_is_ended_leaves_nothing(queue: Layout, pusher: Pusher) -> None:
     push(pusher)
-    journal.end_journal(queue)
+    record_keeping.end_journal(queue)
     assert not os.path.exists(queue.journal)
     assert journal.journal_of(queue) is None
 
@@ -256,12 +275,15 @@ def test_a_handler_that_closes_every_descriptor_costs_no_record(queue: Layout, p
     assert os.stat(theirs).st_size == 0
 
 
-def test_threads_share_a_journal(queue: Layout) -> None:
+def test_threads_share_a_journal(queue: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_file, "_ROOM_BYTES", 4096)
     pen = journal.journal_of(queue)
     assert pen is not None
+    pause = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
 
     def write(number: int) -> None:
-        for count in range(200):
+        for count in range(1000):
             pen.record_end("ack", f"{number}.{count}")
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
@@ -269,7 +291,9 @@ def test_threads_share_a_journal(queue: Layout) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(records(queue)) == 800
+    sys.setswitchinterval(pause)
+    expected = [f"{number}.{count}" for number in range(4) for count in range(1000)]
+    assert sorted(key for _, key in records(queue)) == sorted(expected)
     assert len(os.listdir(queue.journal)) == 2, "the shared one, and one of this process's own"
 
 
@@ -306,8 +330,10 @@ def test_where_the_cache_cannot_be_passed_it_is_used(queue: Layout) -> None:
 
 
 def test_a_local_filesystem_is_no_nfs(queue: Layout) -> None:
-    assert durable.is_nfs(queue.journal) is False
-    assert durable.is_nfs(f"{queue.journal}/nowhere") is False, "and what nobody knows is taken for none"
+    assert control_folder.is_nfs(queue.journal) is False
+    assert control_folder.is_nfs(f"{queue.journal}/nowhere") is False, (
+        "and what nobody knows is taken for none"
+    )
 
 
 def test_each_day_has_its_own_file(queue: Layout) -> None:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from maildefer.control.journal_reader import parse_record, read_lines
-from maildefer.maildir import journal, journal_file
+from maildefer.maildir import control_folder, journal, journal_file
 from maildefer.maildir.journal import Journal
 from maildefer.maildir.journal_file import MappedFile
 from maildefer.maildir.layout import Layout, create_queue
@@ -147,6 +148,35 @@ def test_it_grows_where_its_room_is_used_up(queue: Layout, monkeypatch: pytest.M
     assert sorted(recorded(queue)) == sorted(expected)
 
 
+def test_a_record_that_another_thread_writes_while_more_is_mapped_is_kept(tmp_path: Path) -> None:
+    file = MappedFile(os.open(tmp_path / "x", os.O_RDWR | os.O_CREAT))
+    window = file.window
+
+    class Full:
+        """A window that has no room for this thread, and just so much for another."""
+
+        def tell(self) -> int:
+            at = window.tell()
+            window.write(b"\n1.0 ack 1.a .")
+            return at
+
+        def write(self, data: bytes) -> None:
+            raise ValueError
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(window, name)
+
+        def __len__(self) -> int:
+            return len(window)
+
+    file.window = Full()  # type: ignore[assignment]
+    assert file.write(b"\n2.0 ack 2.b .")
+    with pytest.raises(ValueError, match="out of range"):
+        window.write(b"\n3.0 ack 3.c .")  # by who has looked it up before
+    file.close()
+    assert keys_in(tmp_path / "x") == ["1.a", "2.b"]
+
+
 def test_many_pushes_are_recorded_at_once_however_many(queue: Layout) -> None:
     mine = pen(queue)
     keys = [f"{key}.x" for key in range(50_000)]
@@ -183,6 +213,17 @@ def test_where_there_is_no_room_at_all_records_are_appended(
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     expected = write(pen(queue), 0)
     assert recorded(queue) == expected
+
+
+@pytest.mark.parametrize("kind", ["btrfs", "overlay", "nfs4", ""])
+def test_no_file_is_mapped_where_a_full_disk_would_kill_who_writes_to_it(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(control_folder, "_filesystem_of", lambda path: kind)
+    mine = pen(queue)
+    expected = write(mine, 0)
+    assert mapped_files(queue) == []
+    assert sorted(recorded(queue)) == sorted(expected)
 
 
 @pytest.mark.parametrize("make", [lambda path: os.symlink("/etc/passwd", path), os.mkfifo, os.mkdir])

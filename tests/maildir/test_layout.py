@@ -23,6 +23,7 @@ from maildefer.errors import (
 )
 from maildefer.maildir import control_folder
 from maildefer.maildir.layout import Format, Layout, create_queue, mend, open_queue, read_format
+from maildefer.maildir.operator import record_keeping
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM, System
 from tests.support.queues import DATA, LABEL, World, everywhere, put, somebody_else
@@ -39,10 +40,40 @@ def test_a_new_queue_is_a_maildir_with_two_folders_and_a_control_folder(tmp_path
     assert sorted(os.listdir(layout.path)) == [".dead", ".later", ".maildefer", "cur", "new", "tmp"]
     assert sorted(os.listdir(f"{layout.path}/.later")) == ["cur", "maildirfolder", "new", "tmp"]
     assert sorted(os.listdir(layout.control)) == [
-        "dead", "fenced", "format", "idempotency", "leases", "requests", "states", "status", "tokens",
+        "dead", "fenced", "format", "idempotency", "journal", "leases", "requests", "states", "status", "tokens",
     ]  # fmt: skip
     assert os.listdir(layout.requests) == ["done"]
     assert os.listdir(layout.tmp) == []
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "ceph", "9p", "btrfs", "zfs", "overlay", ""])
+def test_a_queue_keeps_no_journal_by_itself_where_a_record_costs_a_system_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(control_folder, "_filesystem_of", lambda path: kind)
+    layout = create_queue(f"{tmp_path}/queue")
+    assert os.path.isdir(layout.control)
+    assert not os.path.exists(layout.journal)
+
+
+def test_a_queue_that_keeps_no_journal_gets_none_by_being_opened_or_mended(tmp_path: Path) -> None:
+    layout = create_queue(f"{tmp_path}/queue")
+    assert record_keeping.end_journal(layout) is None
+    create_queue(layout.path)
+    open_queue(layout.path)
+    os.rmdir(layout.leases)
+    assert mend(layout)
+    assert not os.path.exists(layout.journal)
+
+
+def test_the_journal_of_a_new_queue_is_for_whoever_may_push(tmp_path: Path) -> None:
+    """Also in a Maildir of another program, to whose new/ a group may write."""
+    fresh, there = create_queue(f"{tmp_path}/fresh"), Layout(maildir(tmp_path / "there"))
+    os.chmod(there.new, 0o2775)
+    create_queue(there.path)
+    for layout in (fresh, there):
+        assert os.stat(layout.journal).st_mode == os.stat(layout.new).st_mode
+        assert os.stat(layout.journal).st_gid == os.stat(layout.new).st_gid
 
 
 def test_every_path_of_a_layout_is_absolute_and_there(

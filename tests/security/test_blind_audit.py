@@ -213,6 +213,7 @@ def test_records_that_root_leaves_can_be_read_by_who_owns_the_queue(owned: Layou
 def test_a_journal_is_given_away_through_no_link(owned: Layout) -> None:
     elsewhere = Path(owned.path).parent / "elsewhere"
     elsewhere.mkdir()
+    os.rmdir(owned.journal)
     os.symlink(elsewhere, owned.journal)
     assert audit(owned, "--on").returncode == 1
     assert elsewhere.stat().st_uid == 0

@@ -110,7 +110,8 @@ def test_a_front_end_with_more_rights_is_refused_and_the_remedy_cures(queue: Pat
     for folder in (queue, *(path for path in queue.rglob("*") if path.is_dir())):
         folder.chmod(0o2770 if folder in (queue / "tmp", queue / "new") else 0o2750)
     lacking, finding = findings(queue, "front end", user=str(GUEST), group=str(GROUP))
-    assert "may not leave answers in .maildefer/idempotency/" in lacking.fact
+    assert "may not leave records in .maildefer/journal/" in lacking.fact
+    assert "leave answers in .maildefer/idempotency/" in lacking.fact
     assert "cur/" in finding.fact
     assert cured(queue, "front end", user=str(GUEST), group=str(GROUP))
 

@@ -139,7 +139,7 @@ def _thoroughly(real: Callable[..., Layout]) -> Callable[..., Layout]:
     return opened
 
 
-def _journal_of(layout: Layout, system: object = None) -> SimulatedJournal | None:
+def _journal_of(layout: Layout, system: object = None, *, anew: bool = False) -> SimulatedJournal | None:
     records = _on[-1].records
     return None if records is None else records.journal(running(), layout)
 

@@ -8,11 +8,11 @@ from typing import Any
 def end_after_unlink(old: Any) -> Any:
     """An end that is recorded once it has happened."""
 
-    def ack(self: Any, *, keep_seconds: float = 0.0) -> None:
+    def ack(self: Any, **more: Any) -> None:
         claimer = self._claimer
         journal, claimer.journal = claimer.journal, None
         try:
-            old(self, keep_seconds=keep_seconds)
+            old(self, **more)
         finally:
             claimer.journal = journal
         if journal is not None:

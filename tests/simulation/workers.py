@@ -74,8 +74,8 @@ class WatchedClaim(Claim):
         slots: Any = self._claimer.slots
         slots.current, slots.claim = f"{self._claimer.layout.cur}/{self.name}", self
 
-    def ack(self, *, keep_seconds: float = 0.0) -> None:
-        self._told(lambda: super(WatchedClaim, self).ack(keep_seconds=keep_seconds))
+    def ack(self, **more: Any) -> None:
+        self._told(lambda: super(WatchedClaim, self).ack(**more))
 
     def _move(self, *where: Any, **more: Any) -> Any:
         return self._told(lambda: super(WatchedClaim, self)._move(*where, **more))

@@ -69,7 +69,7 @@ def _end(queues: list[str], yes: bool) -> None:
     for queue in queues:
         left = None
         with suppress(FileNotFoundError):  # there was none
-            left = journal.end_journal(open_queue(queue))
+            left = record_keeping.end_journal(open_queue(queue))
         output.say(f"{queue} keeps no journal")
         if left is not None:
             output.complain(f"{left} holds what is no file of a journal: see what it is, and remove it")

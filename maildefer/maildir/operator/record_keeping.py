@@ -1,4 +1,4 @@
-"""From when on a queue's journal has to have a record of every push."""
+"""From when on a queue's journal has to have a record of every push, and its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import time
 
 from maildefer.maildir import durable
+from maildefer.maildir.journal import KEPT_SECONDS, look_again
 from maildefer.maildir.journal_file import boot_name, host_name
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import folder
@@ -29,3 +30,18 @@ def expect_records(layout: Layout, since: float | None = None) -> None:
             os.write(descriptor, f"\n{now:.6f} begin journal {since or now:.6f} .".encode())
         finally:
             os.close(descriptor)
+
+
+def end_journal(layout: Layout) -> str | None:
+    """Keep no journal from now on, and delete its records; returns where other files of it are. Raises OSError."""
+    ended = f"journal-ended-{token(8)}"
+    with folder.open_folder(layout.path, ".maildefer") as control:
+        control.rename("journal", control, ended)
+        look_again(layout, anew=True)
+        with control.folder(ended) as journal:
+            journal.remove(name for name in journal.names() if name.rpartition(".")[2] in KEPT_SECONDS)
+        try:
+            control.rmdir(ended)
+        except OSError:  # something else is in it, such as a folder, which may hold anything
+            return f"{layout.control}/{ended}"
+    return None

@@ -28,9 +28,12 @@ def give_journal_rights(queue: str) -> None:
     user only what it owns, as far as it may. A second call changes nothing. Raises OSError.
     """
     with open_folder(queue) as top, open_folder(queue, *JOURNAL.split("/"), listing=False) as journal:
-        owner, new = os.fstat(top.descriptor), top.lstat("new")
-        group = owner.st_gid if is_shared(owner) else new.st_gid
-        mode = FOLDER_MODES[JOURNAL] if is_shared(owner) else stat.S_IMODE(new.st_mode)
+        owner = os.fstat(top.descriptor)
+        if is_shared(owner):
+            group, mode = owner.st_gid, FOLDER_MODES[JOURNAL]
+        else:
+            new = top.lstat("new")
+            group, mode = new.st_gid, stat.S_IMODE(new.st_mode)
         path = f"/proc/self/fd/{journal.descriptor}"  # it is opened by O_PATH, as it may not be readable
         facts = os.fstat(journal.descriptor)
         user = os.geteuid()

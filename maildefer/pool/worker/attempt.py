@@ -148,7 +148,9 @@ class QueueAttempts:
         self, claim: Claim, message: object, outcome: Outcome, handler: str, outputs: Outputs | None = None
     ) -> None:
         """Settle the claim as the outcome says, and log it. Raises ClaimLost, or a fault with the claim still held."""
-        is_plain = outcome is ACKED and claim.attempt == 1  # whose end says enough
+        is_plain = (
+            outcome is ACKED and claim.attempt == 1 and not self.dispatcher.keeps
+        )  # whose end says it all
         if handler and not is_plain and (journal := self.journal) is not None:
             journal.record_note(
                 claim.key, attempted(outcome, handler, claim.attempt, boottime() - claim.began)
@@ -158,13 +160,12 @@ class QueueAttempts:
         if outputs:
             outcome = self._with_outputs(claim, outcome, outputs)
         if outcome is ACKED:
-            ack = claim.ack
-            if (self.dispatcher.keeps or not handler) and (seconds := self._keep_seconds(claim, handler)):
-                ack = partial(claim.ack, keep_seconds=seconds)
+            seconds = self._keep_seconds(claim, handler) if self.dispatcher.keeps or not handler else 0.0
+            named = handler if is_plain else ""
             try:
-                ack()
+                claim.ack(keep_seconds=seconds, handler=named)
             except StorageFault:  # it has been handled: if it were returned now, it would be handled again
-                self.settler.persist(ack)
+                self.settler.persist(partial(claim.ack, keep_seconds=seconds, handler=named))
             self.note_settled(claim, outcome, "acked")
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
             self.log.add(self.queue, claim.key, handler, "acked", claim.attempt, now - claim.began, now)
