@@ -75,6 +75,7 @@ class EntryCounts:
     serving: tuple[ServingHost, ...]  # by live leases: of those that are silent, too, until they are fenced
     pause: PauseMark | None = None  # of the queue, on all hosts
     free_bytes: int | None = None  # of its filesystem; None where it does not say
+    filesystem: int = 0  # its number, the same of all queues on it; 0 where it does not say
     down_destinations: int = 0  # known to the settings' first queue, of mail to all servers
     down: tuple[
         DownDestination, ...
@@ -90,6 +91,7 @@ def read_queue_status(queue: str, seconds: float) -> EntryCounts:
     ttl = read_format(layout).ttl_seconds
     serving = tuple(_serving(lease, ttl) for lease in read_leases(queue))
     count = _EntryCounter(layout, time.monotonic() + seconds)
+    free_bytes, filesystem = _room(layout.path)
     closures, now = Closures(layout, now=time.time), time.time()
     try:
         closed = [one for one in closures.closed(touch=False) if not one.is_left(now)]
@@ -118,18 +120,19 @@ def read_queue_status(queue: str, seconds: float) -> EntryCounts:
         partial=tuple(folder for folder in entries.FOLDERS if folder in count.partial),
         serving=serving,
         pause=pause_mark.read_pause_mark(layout),
-        free_bytes=_free_bytes(layout.path),
+        free_bytes=free_bytes,
+        filesystem=filesystem,
         down_destinations=len(closed),
         down=tuple(down),
     )
 
 
-def _free_bytes(path: str) -> int | None:
+def _room(path: str) -> tuple[int | None, int]:
     try:
         facts = os.statvfs(path)
     except OSError:
-        return None
-    return facts.f_bavail * facts.f_frsize if facts.f_blocks else None
+        return None, 0
+    return facts.f_bavail * facts.f_frsize if facts.f_blocks else None, facts.f_fsid
 
 
 class _EntryCounter:

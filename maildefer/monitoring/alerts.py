@@ -95,6 +95,10 @@ class AlertFinder:
                 self._counted[name] = number(one.get("count"))
                 self._next[name] = now + _AGAIN_SECONDS
                 first, _, rest = str(one.get("last")).partition("\n")
+                if one.get("event") == "fenced":
+                    if ("fenced", first) in self._next:  # the same host, in another queue
+                        continue
+                    self._next["fenced", first] = now + _AGAIN_SECONDS
                 texts = {"buried": (rest or first, first), "fenced": (f"the lease {first} was fenced", "")}
                 text, key = texts.get(str(one.get("event")), (first, ""))
                 facts = {part: str(one.get(part) or "") for part in ("event", "queue", "handler")}
@@ -107,7 +111,7 @@ class AlertFinder:
         full = Alert(event="disk_nearly_full", queue=name, text=f"{free} bytes are free")
         yield from self._lasts(("old", name), age > self._limits["oldest_seconds"], now, old)
         is_full = free is not None and free < self._limits["free_bytes"]
-        yield from self._lasts(("full", name), is_full, now, full)
+        yield from self._lasts(("full", found.filesystem or name), is_full, now, full)
         down = {("down", name, one.destination): one for one in found.down if one.is_server}
         self._lasting -= {what for what in self._lasting if what[:2] == ("down", name) and what not in down}
         for what, one in down.items():

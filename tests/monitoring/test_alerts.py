@@ -31,10 +31,13 @@ def buried(count: int, kind: str = "ValueError", last: str = "k1\nboom") -> dict
 
 
 def counts(
-    oldest: float | None = None, free: int | None = None, down: tuple[DownDestination, ...] = ()
+    oldest: float | None = None,
+    free: int | None = None,
+    down: tuple[DownDestination, ...] = (),
+    filesystem: int = 0,
 ) -> EntryCounts:
     numbers: Any = dict.fromkeys(("waiting", "claimed", "deferred", "later", "dead"), 3)
-    more: Any = {"complete": True, "partial": (), "serving": (), "down": down}
+    more: Any = {"complete": True, "partial": (), "serving": (), "down": down, "filesystem": filesystem}
     return EntryCounts(queue="/p/run/queue", oldest_seconds=oldest, free_bytes=free, **numbers, **more)
 
 
@@ -96,6 +99,17 @@ def test_a_host_that_was_fenced_is_told(watch: Watch):
     assert (alert.event, alert.text, alert.key) == ("fenced", "the lease h2-7-ab was fenced", "")
 
 
+def test_a_host_that_was_fenced_in_several_queues_is_told_once(watch: Watch):
+    def fenced(queue: str, last: str = "h2-7-ab", count: int = 1) -> dict[str, Any]:
+        return {"queue": queue, "event": "fenced", "kind": "h2", "count": count, "last": last}
+
+    both = [fenced("run/a"), fenced("run/b")]
+    assert watch.events_at(0, process(notable=both)) == [("fenced", 1)]
+    assert watch.events_at(2, process(notable=[*both, fenced("run/c")])) == []
+    again = [fenced("run/a", "h2-9-cd", 2), fenced("run/b", "h2-9-cd", 2)]
+    assert [alert.text for alert in watch.at(62, process(notable=again))] == ["the lease h2-9-cd was fenced"]
+
+
 def test_an_old_queue_is_told_once_while_it_is_old(watch: Watch):
     assert watch.events_at(0, queue=counts(899)) == []
     assert watch.events_at(2, queue=counts(901)) == [("queue_old", 1)]
@@ -120,6 +134,12 @@ def test_a_disk_that_is_nearly_full_is_told_and_one_that_does_not_say_is_not(wat
     assert watch.at(0, a=counts(free=None), b=counts(free=1001)) == []
     [alert] = watch.at(2, a=counts(free=None), b=counts(free=999))
     assert (alert.event, alert.queue, alert.text) == ("disk_nearly_full", "run/b", "999 bytes are free")
+
+
+def test_a_disk_with_several_queues_is_told_once(watch: Watch):
+    queues = {name: counts(free=999, filesystem=7) for name in ("a", "b")}
+    assert watch.events_at(0, **queues, c=counts(free=9, filesystem=8)) == [("disk_nearly_full", 1)] * 2
+    assert watch.at(70, **queues) == []
 
 
 def test_a_server_of_the_settings_that_is_down_for_long_is_told_once_and_strangers_domains_are_not(

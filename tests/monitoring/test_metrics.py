@@ -167,7 +167,8 @@ def test_destinations_that_are_down_are_told_by_name_as_far_as_there_are_few(lay
     assert found["destinations_down"] == 60
     names = [name for name in found if name.startswith("destination_down_seconds")]
     assert len(names) == 50
-    assert 0 <= found['destination_down_seconds{destination="mx07.example"}'] < 3600
+    assert all(0 <= found[name] < 3600 for name in names)
+    assert 'destination_down_seconds{destination="mx' in names[0]
 
 
 def test_a_queue_that_does_not_answer_is_told_of_and_has_no_counts():

@@ -78,6 +78,7 @@ def status(
             _show_queue(counts, seen.own_leases)
         else:
             facts = asdict(counts)
+            del facts["filesystem"]
             for lease in facts["serving"]:
                 lease["status"] = schema.fitted(lease["status"], "served_queue")
             output.record({"kind": "queue", **facts, "degraded": problems})
