@@ -85,7 +85,17 @@ def test_every_path_of_a_layout_is_absolute_and_there(
     for name in Layout.__slots__:
         path = getattr(layout, name)
         assert path.startswith(f"{tmp_path}/queue")
-        wanted_only = ("done_new", "done_cur", "journal", "paused", "sent", "periodic", "limits", "rates")
+        wanted_only = (
+            "done_new",
+            "done_cur",
+            "journal",
+            "paused",
+            "sent",
+            "periodic",
+            "limits",
+            "rates",
+            "synced",
+        )
         assert os.path.exists(path) or name in wanted_only, "only where they are wanted"
 
 
