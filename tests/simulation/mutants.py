@@ -200,6 +200,11 @@ MUTANTS = (
         units="tests/maildir/drafts/test_synced.py",
     ),
     Mutant(
+        "one sync: where no order is kept",
+        one(synced, "is_on", bugs.constant(True)),
+        units="tests/maildir/drafts/test_synced.py",
+    ),
+    Mutant(
         "one sync: taken from a push that goes on",
         one(synced, "_is_left", bugs.constant(True)),
         units="tests/maildir/drafts/test_synced.py",

@@ -122,6 +122,15 @@ def test_pushes_go_on_with_two_syncs_where_the_folder_is_gone(
 
 
 @pytest.mark.invariant(1)
+def test_pushes_go_on_with_two_syncs_where_the_folder_may_not_be_written_to(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.refuse("open", errno.EACCES, where=layout.synced)
+    key = push(pusher)
+    assert [call.arguments for call in world.asked("fsync")] == [(f"{layout.tmp}/{key}",), (layout.new,)]
+
+
+@pytest.mark.invariant(1)
 @pytest.mark.parametrize("due", [None, 1_700_000_060])
 def test_what_was_synced_before_a_power_cut_is_moved_to_where_it_waits(
     layout: Layout, world: World, due: int | None
