@@ -64,7 +64,7 @@ def outgoing(
 def _show(queues: dict[str, Layout], destinations: Destinations, home: Layout, json: bool) -> None:
     waiting: dict[str, _DestinationEntries] = {}
     tried: dict[str, str] = {}  # by key, the name of the destination
-    for one, name in _entries(queues, destinations):
+    for one, name, _ in _entries(queues, destinations):
         found = waiting.setdefault(name, _DestinationEntries())
         if one.entry.attempts:
             tried[one.key] = name
@@ -102,8 +102,8 @@ def _try_at_once(
     moved = 0
     if were_down:
         time.sleep(LOOK_SECONDS)  # until all workers know
-    for one, name in _entries(queues, destinations, ("deferred",)):
-        is_meant = name in were_down or lower in (name.lower(), _domain(one).lower())
+    for one, name, domain in _entries(queues, destinations, ("deferred",)):
+        is_meant = name in were_down or lower in (name.lower(), domain)
         if is_meant and not schedule.is_held(one.entry):
             layout = queues[one.path.removesuffix(f"/.later/new/{one.name}")]
             moved += schedule.move(layout, one, None, host=this_host().label)
@@ -147,18 +147,14 @@ def _closures(home: Layout) -> Closures:
 
 def _entries(
     queues: dict[str, Layout], destinations: Destinations, folders: tuple[Folder, ...] = _WAITING
-) -> Iterator[tuple[FoundEntry, str]]:
-    """The entries of the queues, each with the name of its destination."""
+) -> Iterator[tuple[FoundEntry, str, str]]:
+    """The entries of the queues, each with the name of its destination, and the recipient's domain."""
     for layout in queues.values():
         for folder in folders:
             for one in entries.list_entries(layout, folder):
                 envelope = envelope_of(one.path)
-                yield one, destinations.of(envelope.recipient if envelope is not None else "").name
-
-
-def _domain(one: FoundEntry) -> str:
-    envelope = envelope_of(one.path)
-    return "" if envelope is None else envelope.recipient.rpartition("@")[2].lower()
+                to = "" if envelope is None else envelope.recipient
+                yield one, destinations.of(to).name, to.rpartition("@")[2].lower()
 
 
 def _facts(
