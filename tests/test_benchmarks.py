@@ -81,6 +81,7 @@ def test_every_look_at_a_message_sees_something() -> None:
     assert len(parsing._whole(parsing._large())) == 1 + parsing.PARTS
 
 
+@pytest.mark.slow
 def test_the_way_to_a_handler_empties_the_queue_as_the_bare_drain_does(tmp_path: Path) -> None:
     ways = {"ours": handler._handle(100), "bare": lambda claim, data: None}
     rates = handler._drain(str(tmp_path), 2 * handler.PART, ways, (RECIPIENT,))

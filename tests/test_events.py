@@ -111,6 +111,7 @@ def test_an_event_is_a_noun_and_what_happened_to_it_and_its_explanation_is_one_l
         ("pool.throttled", {"host/fork_throttle.py"}),
     ],
 )
+@pytest.mark.slow
 def test_one_event_is_for_one_kind_of_thing_and_sent_where_it_happens(event: str, where: set[str]) -> None:
     assert in_package()[event] == where
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 DESIGN = TESTS.parent / "docs" / "design.md"
 _ROW = re.compile(r"^\| I([0-9]+) \| (.+) \|$", re.MULTILINE)
@@ -32,6 +34,7 @@ def test_the_invariants_are_numbered_without_a_gap() -> None:
     assert sorted(invariants()) == list(range(1, len(invariants()) + 1))
 
 
+@pytest.mark.slow
 def test_each_invariant_is_named_by_a_test() -> None:
     unguarded = {number: text for number, text in invariants().items() if number not in marks()}
     assert unguarded == {}, "no test is marked with `@pytest.mark.invariant(number)` for these"

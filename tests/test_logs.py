@@ -48,6 +48,7 @@ def test_a_logged_exception_brings_its_traceback_in_the_same_line() -> None:
     assert "traceback=" in line
 
 
+@pytest.mark.slow
 def test_structlog_writes_the_same_form_of_line() -> None:
     (line,) = lines_of("structlog", 'structlog.get_logger().bind(post="x").warning("rebuilt", took=3)')
     assert "event=handler.logged level=warning message=rebuilt" in line
@@ -83,6 +84,7 @@ asyncio.run(structlog.get_logger().ainfo('from a loop'))"""
         "maildefer.queue, maildefer.routing, maildefer.mail, maildefer.testing",
     ],
 )
+@pytest.mark.slow
 def test_structlog_is_not_loaded_by_front_ends_light_commands_and_programs_that_push(modules: str) -> None:
     program = f"import sys, {modules}\nassert 'structlog' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -148,6 +150,7 @@ SECOND = ("key2", "run/queue", "blog.handler", 2, "ann@example.org", "post-2@tes
     ],
     ids=["logging", "structlog", "a thread", "a loop's thread"],
 )
+@pytest.mark.slow
 def test_each_line_of_a_handler_tells_its_message(body: str, deliver: str) -> None:
     first, second = handled(body, deliver=deliver, after="logging.info('idle')")[:2]
     assert (first["message"], about(first), about(second)) == ("here", FIRST, SECOND)
@@ -158,6 +161,7 @@ def test_a_line_outside_of_handlers_tells_no_message() -> None:
     assert about(idle) == (None,) * 6
 
 
+@pytest.mark.slow
 def test_a_line_of_a_batch_tells_the_keys_and_what_its_messages_have_in_common() -> None:
     body = "logging.info('here')"
     batch = (
@@ -182,6 +186,7 @@ def test_a_call_of_a_task_tells_its_message() -> None:
     assert (first["message"], first["key"], first["handler"]) == ("called 3", "key1", "__main__.publish")
 
 
+@pytest.mark.slow
 def test_what_a_handler_binds_is_gone_with_its_message() -> None:
     body = "structlog.contextvars.bind_contextvars(**{message.key: 1}); "
     body += "structlog.get_logger().info('x'); logging.info('y')"
@@ -194,6 +199,7 @@ def test_what_a_handler_binds_is_gone_with_its_message() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_extra_facts_of_logging_are_facts() -> None:
     first, _ = handled("logging.info('x', extra={'post': 3})")
     assert first["post"] == 3
@@ -220,6 +226,7 @@ def test_what_a_handler_says_overwrites_no_fact_of_the_line(body: str) -> None:
     assert "traceback" not in first
 
 
+@pytest.mark.slow
 def test_what_a_handler_says_of_a_batch_passes_for_no_fact_of_one_message() -> None:
     batch = (
         "log_context.run_handlers("
@@ -250,6 +257,7 @@ def test_a_record_for_the_projects_own_handlers_keeps_its_facts_too() -> None:
     assert [line["said"] for line in lines] == ["key1 mine blog.handler", "key2 mine blog.handler"]
 
 
+@pytest.mark.slow
 def test_a_record_of_a_batch_has_the_keys_for_the_projects_own_handlers() -> None:
     batch = (
         "log_context.run_handlers("
@@ -273,6 +281,7 @@ def test_a_record_of_a_batch_has_the_keys_for_the_projects_own_handlers() -> Non
     ]
 
 
+@pytest.mark.slow
 def test_processors_of_the_project_see_and_change_each_line_of_both() -> None:
     lines = handled(
         "logging.info('secret'); structlog.get_logger().info('secret', n=1); logging.info('drop')",
@@ -319,6 +328,7 @@ def test_a_handlers_exception_is_logged_as_a_warning_and_as_an_error_the_last_ti
     assert all(one["traced"] for one in told)
 
 
+@pytest.mark.slow
 def test_the_exception_of_a_middleware_is_logged_with_its_name() -> None:
     body = "fault = OSError('no'); marks.mark_raised_by(fault, 'conf.hooks.report'); raise fault"
     first, *_ = handled(body, deliver=FAIL)
@@ -371,6 +381,7 @@ def test_a_dictconfig_that_disables_other_loggers_leaves_ours_on(tmp_path: Path)
     assert (tmp_path / "mail").read_text().count("Traceback") == 1
 
 
+@pytest.mark.slow
 def test_an_own_chain_of_structlog_finds_the_message_bound() -> None:
     chain = "chain = [structlog.contextvars.merge_contextvars, structlog.processors.JSONRenderer()]\n"
     chain += "structlog.configure(processors=chain, logger_factory=structlog.PrintLoggerFactory(sys.stderr))"
@@ -443,6 +454,7 @@ QueueReceiver("run/queue").start(one_shot=True)
 """
 
 
+@pytest.mark.slow
 def test_lines_of_two_messages_in_a_receivers_threads_can_be_told_apart(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     done = subprocess.run(
@@ -487,6 +499,7 @@ def test_an_attempts_line_is_timed_in_milliseconds_as_all_lines_are() -> None:
     assert other.endswith(" limit_ms=3600000")
 
 
+@pytest.mark.slow
 def test_json_and_console_tell_the_same_durations() -> None:
     assert [json.loads(line).get("duration_ms") for line in attempts("json")] == [6.25, 90000, None]
     quick, slow, _ = attempts("console")

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "tests" / "simulated_pool"
 
 
+@pytest.mark.slow
 def test_a_projects_tests_advance_the_clock_and_sleep_for_nothing(tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("__pycache__"))

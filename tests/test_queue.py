@@ -272,6 +272,7 @@ def test_pop_leaves_what_others_have_claimed(queue: Queue) -> None:
     assert queue.keys() == []
 
 
+@pytest.mark.slow
 def test_no_entry_is_popped_twice(queue: Queue) -> None:
     keys = {queue.push(DATA) for _ in range(200)}
     popped: list[str] = []
@@ -611,6 +612,7 @@ def test_a_queue_that_keeps_no_hostname_keeps_none_with_a_unique_key_either(tmp_
     assert os.uname().nodename not in key
 
 
+@pytest.mark.slow
 def test_a_push_may_have_a_priority(queue: Queue) -> None:
     keys = [queue.push(DATA, priority=priority) for priority in ("low", "normal", "high")]
     assert [",p=low," in keys[0], ",p=" in keys[1], ",p=high," in keys[2]] == [True, False, True]

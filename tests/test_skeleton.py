@@ -83,6 +83,7 @@ def test_the_tests_of_a_new_project_are_run_from_wherever_one_stands(tmp_path: P
     assert " passed" in run(*command, *(["blog"] if where == "." else []), cwd=tmp_path / where)
 
 
+@pytest.mark.slow
 def test_a_conversation_reaches_the_handlers_of_each_queue_that_the_settings_list(tmp_path: Path) -> None:
     write_project(tmp_path)
     settings = tmp_path / "conf" / "settings.py"
@@ -102,6 +103,7 @@ def test_a_conversation_reaches_the_handlers_of_each_queue_that_the_settings_lis
     assert run(sys.executable, "-c", code, cwd=tmp_path) == "heard\n"
 
 
+@pytest.mark.slow
 def test_the_receiver_of_its_second_queue_gives_handlers_a_relay(tmp_path: Path) -> None:
     write_project(tmp_path)
     code = (

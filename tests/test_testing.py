@@ -109,6 +109,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 def test_what_a_test_pushes_for_later_is_kept_from_the_projects_queues(project: Path) -> None:
     assert run(LATER, project) == ""
     assert real_mail(project) == [1, 1, 1]

@@ -36,10 +36,12 @@ def completed(line: str) -> set[str]:
         ("maildefer push run/queue --priority l", {"low"}),
     ],
 )
+@pytest.mark.slow
 def test_commands_and_options_are_completed(line: str, offered: set[str]) -> None:
     assert completed(line) == offered
 
 
+@pytest.mark.slow
 def test_keys_of_the_queue_are_completed_wherever_their_entries_are(queue: Layout, maildefer: Any) -> None:
     for name in (f"{queue.new}/17.new", f"{queue.later_new}/17.later,n=1,d=99", f"{queue.new}/18.other"):
         Path(name).touch()
@@ -57,6 +59,7 @@ def test_a_home_that_can_not_be_written_to_is_told_in_one_line() -> None:
     assert "/dev/null/x" in done.stderr
 
 
+@pytest.mark.slow
 def test_who_closes_the_pipe_gets_no_verdict(queue: Layout) -> None:
     """`… | head -1` is told by 141, as of any program that a closed pipe ends, and by no fault of its own."""
     for number in range(3000):

@@ -210,6 +210,7 @@ def test_what_is_no_message_is_listed_all_the_same(maildefer, queue, make):
     assert "sender" not in told
 
 
+@pytest.mark.slow
 def test_show_gives_the_very_bytes_to_a_pipe(push, queue):
 
     key = push("-r", "post@osb.example")
@@ -234,6 +235,7 @@ def test_count_counts_every_folder(maildefer, push, queue):
     assert maildefer("queue", "count", queue.path, "--in", "dead").out == "1\n"
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_listed_and_shown_with_its_end_and_deleted(maildefer, push, queue):
     key, other = push("-r", "post@x.example"), push()
     kept = f"{queue.path}/.done/new/{key},a=1,n=1,d={int(time.time()) + 7200}"
@@ -545,6 +547,7 @@ def test_a_whole_key_is_meant_where_it_begins_others_too(maildefer, queue):
 
 
 @one_fast("served", [True, False])
+@pytest.mark.slow
 def test_looking_needs_permission_to_read_only(maildefer, queue, served):
     """Also where it is root's; the folders of a Maildir that nobody has served are not made."""
     (key,) = aged(queue, 1_700_000_011)
@@ -573,6 +576,7 @@ def _heed_permissions() -> None:
         prctl(drop_from_bounding_set, capability, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_what_a_queues_max_bytes_allows_can_be_shown(queue):
     key = "1700000011.large"
     with open(f"{queue.new}/{key}", "wb") as file:

@@ -127,6 +127,7 @@ def test_the_project_tells_sendmail_its_queue(maildefer):
     assert (done.returncode, Queue("run/first").count()) == (0, 1)
 
 
+@pytest.mark.slow
 def test_settings_that_name_no_queue_mean_the_front_queue(maildefer):
     os.makedirs("conf")
     Path("conf/__init__.py").touch()
@@ -294,6 +295,7 @@ def test_main_can_be_driven_by_a_runner():
     assert runner.invoke(main, ["stop", "--pid", "run/none.pid"]).exit_code == 1
 
 
+@pytest.mark.slow
 def test_main_can_be_driven_by_clicks_own_runner():
     click_testing = pytest.importorskip("click.testing")
     made("run/queue")

@@ -111,6 +111,7 @@ def test_what_strangers_have_said_forges_no_line(maildefer: Maildefer, queue: La
     assert len(maildefer("outgoing").out.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_destination_is_tried_at_once_with_what_waits_for_it(
     maildefer: Maildefer, queue: Layout, home: Layout
 ) -> None:

@@ -17,6 +17,7 @@ from maildefer.intake.access import passwords
 HASH = "$scrypt$ln=1,r=8,p=1$c2FsdA$" + "A" * 43
 
 
+@pytest.mark.slow
 def test_passwd_sets_changes_and_deletes(maildefer):
     assert maildefer("passwd", "known", "ann", stdin=b"sesame\n").code == 0
     assert maildefer("passwd", "known", "bob", stdin=b"b\xc3\xb6b").code == 0

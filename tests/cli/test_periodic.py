@@ -50,6 +50,7 @@ def ticks(layout: Layout) -> Ticks:
     return Ticks(layout, host="test-000000")
 
 
+@pytest.mark.slow
 def test_the_tasks_are_listed_with_their_schedules_before_any_pool_has_run(
     maildefer: Maildefer, project: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_the_tasks_are_listed_with_their_schedules_before_any_pool_has_run(
     assert not (project / "run").exists(), "looking makes no queue"
 
 
+@pytest.mark.slow
 def test_the_last_instant_and_its_key_are_told(maildefer: Maildefer, layout: Layout) -> None:
     ticks(layout).begin(DIGEST.folder, 1_795_852_000)
     first = maildefer("periodic", "list", "--json").records[1]
@@ -76,6 +78,7 @@ def test_the_last_instant_and_its_key_are_told(maildefer: Maildefer, layout: Lay
     assert record["paused"] is False
 
 
+@pytest.mark.slow
 def test_a_call_can_be_pushed_now(maildefer: Maildefer, project: Path) -> None:
     ended = maildefer("periodic", "run", "digest")
     assert ended.code == 0
@@ -85,6 +88,7 @@ def test_a_call_can_be_pushed_now(maildefer: Maildefer, project: Path) -> None:
     assert (call.task, call.args) == ("workers.nightly.digest", [])
 
 
+@pytest.mark.slow
 def test_from_another_directory_the_queue_is_the_projects(
     maildefer: Maildefer, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +103,7 @@ def test_from_another_directory_the_queue_is_the_projects(
     assert ticks(layout).paused() == {"workers.nightly.digest"}
 
 
+@pytest.mark.slow
 def test_a_task_is_paused_and_resumed_for_all_hosts(maildefer: Maildefer, layout: Layout) -> None:
     assert maildefer("periodic", "pause", "nightly.digest").out == "workers.nightly.digest is paused\n"
     assert maildefer("periodic", "pause", "digest").out == "workers.nightly.digest was paused already\n"
@@ -111,6 +116,7 @@ def test_a_task_is_paused_and_resumed_for_all_hosts(maildefer: Maildefer, layout
 
 
 @one_fast("command", ["run", "pause", "resume"])
+@pytest.mark.slow
 def test_a_name_that_is_none_is_told_with_those_there_are(
     maildefer: Maildefer, project: Path, command: str
 ) -> None:
@@ -150,6 +156,7 @@ def test_outside_of_a_project_it_is_told_how_to_name_one(
     assert "MAILDEFER_PROJECT" in ended.err
 
 
+@pytest.mark.slow
 def test_a_schedule_that_never_comes_is_told_with_its_line(maildefer: Maildefer, project: Path) -> None:
     (project / "workers" / "nightly.py").write_text(TASKS.replace("15 3 * * *", "0 0 31 2 *"))
     ended = maildefer("periodic", "list")
@@ -157,6 +164,7 @@ def test_a_schedule_that_never_comes_is_told_with_its_line(maildefer: Maildefer,
     assert "workers/nightly.py:5" in ended.err
 
 
+@pytest.mark.slow
 def test_a_project_without_schedules_is_told_how_to_give_one(maildefer: Maildefer, project: Path) -> None:
     (project / "workers" / "nightly.py").write_text(
         "from maildefer.tasks import task\n@task\ndef other(): ...\n"

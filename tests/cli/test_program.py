@@ -168,6 +168,7 @@ def test_a_closed_standard_descriptor_is_no_files(closed, arguments, code, told)
     assert os.listdir("q/new") == []
 
 
+@pytest.mark.slow
 def test_python_runs_it_by_both_names():
     for name in ("maildefer", "maildefer.cli"):
         ended = subprocess.run(

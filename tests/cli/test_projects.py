@@ -35,6 +35,7 @@ def test_what_is_there_is_not_written_over(maildefer):
     assert os.path.exists("there/mine")
 
 
+@pytest.mark.slow
 def test_routes_shows_the_table_of_all_queues(maildefer, project):
     told = maildefer("routes", "--json").records
     assert {(one["queue"], one["module"]) for one in told} == {
@@ -44,6 +45,7 @@ def test_routes_shows_the_table_of_all_queues(maildefer, project):
     }
 
 
+@pytest.mark.slow
 def test_routes_tells_captures_of_an_address(maildefer, project):
     told = maildefer("routes", "--test", "First-Post@osb.example", "--json").records
     posts = [one["captures"] for one in told if one["queue"] != "run/outgoing"]  # which has any address
@@ -113,6 +115,7 @@ def test_modules_without_a_route_are_a_failure(maildefer, project):
     assert maildefer("routes", "workers.empty").code == 1
 
 
+@pytest.mark.slow
 def test_the_command_itself_imports_no_handler(project):
     program = """
 import sys

@@ -156,6 +156,7 @@ def test_a_replayed_call_is_signed_for_its_new_entry_and_a_forged_one_is_not(
         call_in(data[split(data)[1] :], layout.path, line.split()[1])
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_what_handlers_would_push_and_send_and_does_nothing_of_it(
     layout: Layout, maildefer: Any
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_dry_run_shows_what_handlers_would_push_and_send_and_does_nothing_of_i
     assert os.listdir("run/other/new") == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_goes_by_the_states_that_there_are_and_sets_none(layout: Layout, maildefer: Any) -> None:
     first = keep(layout, maildefer, "-f", "ann@x.test", "-r", "talk@x.test")
     second = keep(layout, maildefer, "-f", "ann@x.test", "-r", "talk@x.test")

@@ -93,6 +93,7 @@ def test_a_queue_that_is_served_for_its_tokens_does_not_count(
 
 
 @pytest.mark.parametrize("is_busy", [False, True])
+@pytest.mark.slow
 def test_a_queue_that_cannot_be_seen_ends_the_pool_once_nothing_else_is_left(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_busy: bool
 ) -> None:

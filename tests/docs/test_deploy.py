@@ -201,6 +201,7 @@ def test_who_comes_while_the_service_starts_anew_waits_and_is_served(project: Pr
 
 
 @pytest.mark.parametrize("version", ["1.28", "1.37"])
+@pytest.mark.slow
 def test_the_manifests_have_what_the_schema_of_kubernetes_has_and_nothing_else(
     version: str, tmp_path: Path
 ) -> None:

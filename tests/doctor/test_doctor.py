@@ -322,6 +322,7 @@ def test_another_hosts_clock_is_judged_by_its_status(queue, offset, verdict):
 
 
 @pytest.mark.parametrize(("boots", "verdict"), [(("1", "2"), "warn"), (("1", "1"), "ok")])
+@pytest.mark.slow
 def test_two_machines_of_one_name_are_told_apart_and_warned_of(queue, boots, verdict):
     for number, boot in enumerate(boots):
         facts = {**asdict(holder(pid=7, host="mx-0a1b2c")), "boot_id": boot}

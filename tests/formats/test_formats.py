@@ -86,6 +86,7 @@ def test_this_versions_queue_is_among_them() -> None:
         "dead requeue run/queue --all",
     ],
 )
+@pytest.mark.slow
 def test_a_queue_of_a_later_format_is_left_alone_and_says_what_to_do(project: Path, command: str) -> None:
     queue = project / "run/queue"
     RecordedQueue.read(names()[-1]).lay_out(queue)

@@ -356,6 +356,7 @@ def project(tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.mark.parametrize("modules", [[], ["app.front"]])
 @one_fast("kind", sorted(WRONG))
+@pytest.mark.slow
 def test_routes_names_file_and_line(project: Callable[[str], Path], kind: str, modules: list[str]) -> None:
     path = project(kind)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILDEFER_")}

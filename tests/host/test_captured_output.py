@@ -148,6 +148,7 @@ printed.emit_rest(output._descriptor, {'key': 'dead', 'pid': pid})"""
 
 
 @pytest.mark.parametrize("left", ["hole", "text", "offset"])
+@pytest.mark.slow
 def test_what_a_dead_process_has_left_is_told_up_to_a_limit(
     left: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

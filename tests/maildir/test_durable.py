@@ -327,6 +327,7 @@ def test_a_fifo_in_place_of_a_small_file_holds_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [None, "write", "fsync", "rename", "read"])
+@pytest.mark.slow
 def test_no_descriptor_is_left_open(tmp_path: Path, world: World, fault: str | None) -> None:
     gc.collect()  # what other tests have left must not be closed meanwhile
     before = len(os.listdir("/proc/self/fd"))

@@ -57,6 +57,7 @@ entries = st.builds(
 
 
 @given(entries)
+@pytest.mark.slow
 def test_a_waiting_name_is_read_back_as_it_was_built(entry: EntryName) -> None:
     assert EntryName.parse(entry.waiting()) == entry
 
@@ -78,6 +79,7 @@ def test_a_claimed_name_charges_the_attempt_and_nothing_else(entry: EntryName) -
     st.integers(1, 2**22),
     st.integers(1, 10**18),
 )
+@pytest.mark.slow
 def test_a_claimed_name_tells_its_owner(entry: EntryName, host: str, pid: int, seq: int) -> None:
     world = World(pid=pid)
     lease = names.lease_name(identity.label(host, host), world.system)
@@ -123,6 +125,7 @@ def test_a_name_of_an_older_version_has_no_failures_and_no_handoffs() -> None:
 
 
 @given(entries, st.integers(1, names.MAX_DUE))
+@pytest.mark.slow
 def test_an_older_version_carries_failures_and_handoffs_along_as_the_key_and_counts_the_rest(
     entry: EntryName, due: int
 ) -> None:
@@ -152,18 +155,21 @@ def test_a_due_time_read_alone_is_that_of_the_whole_name(name: str) -> None:
 
 
 @given(entries, st.integers(1, names.MAX_DUE), st.sampled_from(["", ",n=1", ":2,S", ",d=7", ",d=07", "é"]))
+@pytest.mark.slow
 def test_a_due_time_is_read_alone_whatever_stands_behind_it(entry: EntryName, due: int, tail: str) -> None:
     name = entry.deferred(due) + tail
     assert names.due_of(name) == EntryName.parse(name).due
 
 
 @given(any_names, any_names)
+@pytest.mark.slow
 def test_two_names_have_one_key_and_counters_only_if_they_differ_in_their_info(one: str, other: str) -> None:
     if EntryName.parse(one) == EntryName.parse(other):
         assert one.partition(":")[0] == other.partition(":")[0]
 
 
 @given(any_names)
+@pytest.mark.slow
 def test_what_is_carried_is_read_back_through_every_transition(name: str) -> None:
     entry = names.with_usable_key(EntryName.parse(name), LABEL, World().system)
     held = EntryName.parse(entry.claimed(OWNER))
@@ -181,6 +187,7 @@ def test_what_is_carried_is_read_back_through_every_transition(name: str) -> Non
 
 
 @given(any_names)
+@pytest.mark.slow
 def test_every_name_fits_into_255_bytes_with_all_that_is_ever_added(name: str) -> None:
     entry = names.with_usable_key(
         EntryName.parse(name), identity.label("a" * 30, "x"), World(pid=4_194_304).system
@@ -211,6 +218,7 @@ def test_no_own_name_exceeds_200_bytes_and_a_time(due: int | None, more: int) ->
 
 @pytest.mark.invariant(2)
 @given(any_names, any_names)
+@pytest.mark.slow
 def test_two_entries_never_map_onto_one_destination(one: str, other: str) -> None:
     assume(one.partition(":")[0] != other.partition(":")[0])  # Maildir: one name for each unique part
     world = World()
@@ -257,6 +265,7 @@ def test_entries_of_different_claims_never_map_onto_one_destination_whatever_the
 
 
 @given(entries.filter(lambda entry: not entry.outputs))
+@pytest.mark.slow
 def test_an_entry_is_set_apart_by_its_claim_alone_and_keeps_key_and_counters(entry: EntryName) -> None:
     held = entry.claimed(OWNER)
     apart = names.with_unique(EntryName.parse(held), names.unique_of(held), LABEL, World().system)
@@ -304,6 +313,7 @@ def test_a_key_that_leaves_no_room_to_be_set_apart_is_replaced(claimed: bool) ->
 
 @pytest.mark.invariant(4)
 @given(entries, st.integers(-1, 1), st.integers(0, 1))
+@pytest.mark.slow
 def test_each_return_is_a_generation_on(entry: EntryName, attempts: int, crashes: int) -> None:
     assert entry.returned(attempts=attempts, crashes=crashes).returns == entry.returns + 1
 

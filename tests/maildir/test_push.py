@@ -248,6 +248,7 @@ def test_the_chunks_are_composed_for_the_keys_stem_and_its_size_is_in_the_key(
 
 @pytest.mark.invariant(9)
 @given(chunks=st.lists(st.binary(max_size=3000), max_size=4))
+@pytest.mark.slow
 def test_the_bytes_are_stored_untouched(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes]
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_few_repeats_in_a_row_are_harmless(regex: str) -> None:
 
 
 @pytest.mark.parametrize(("regex", "text"), WORST)
+@pytest.mark.slow
 def test_the_worst_of_what_is_harmless_comes_to_an_end(
     regex: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

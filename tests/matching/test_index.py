@@ -97,6 +97,7 @@ MANY: list[tuple[str, Callable[[int], str], Callable[[int], str]]] = [
 
 
 @pytest.mark.parametrize(("regex", "address"), [m[1:] for m in MANY], ids=[m[0] for m in MANY])
+@pytest.mark.slow
 def test_of_a_thousand_routes_a_handful_are_tried(
     regex: Callable[[int], str], address: Callable[[int], str]
 ) -> None:

@@ -38,6 +38,7 @@ def test_the_block_has_exactly_these_three_lines_in_this_order() -> None:
 
 @pytest.mark.invariant(9)
 @given(data=st.binary(), sender=st.just("") | addresses, recipient=addresses)
+@pytest.mark.slow
 def test_any_bytes_below_the_block_come_back_untouched(data: bytes, sender: str, recipient: str) -> None:
     stored = block(sender, recipient) + data
     found, offset = envelope.split(stored, KEY)

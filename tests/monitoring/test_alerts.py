@@ -215,6 +215,7 @@ def test_the_command_gets_the_facts_by_its_environment_and_its_input(
     assert told == [{"event": "alert.told", "alert": "buried", "queue": "run/queue", "count": 3}]
 
 
+@pytest.mark.slow
 def test_alerts_are_told_one_at_a_time_in_their_order(tmp_path: Path, told: list[dict[str, Any]]):
     script = "mkdir lock || exit 9; echo $ALERT_TEXT >> told; rmdir lock"
     run(tmp_path, told, script, *(Alert(event="buried", text=str(number)) for number in range(5)))
@@ -239,6 +240,7 @@ def test_a_command_that_fails_is_told_in_the_log(
     assert [(line["event"], line["error"]) for line in told] == [("alert.failed", error)]
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_is_killed_with_all_that_it_has_started(
     tmp_path: Path, told: list[dict[str, Any]]
 ):
@@ -257,6 +259,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_command_that_says_much_and_reads_nothing_hurts_nothing(tmp_path: Path, told: list[dict[str, Any]]):
     big = Alert(event="buried", text="x" * 100_000)
     run(tmp_path, told, "exec <&-; yes | head -c 10000000; yes >&2 | head -c 100", big, seconds=5.0)

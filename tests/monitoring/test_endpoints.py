@@ -72,6 +72,7 @@ def test_what_has_no_keeper_is_neither(monitor: Monitor, starter: Starter) -> No
     assert monitor.get("/ready")[0] == 503
 
 
+@pytest.mark.slow
 def test_a_starter_that_does_not_answer_is_not_live(monitor: Monitor, starter: Starter) -> None:
     starter.silent.set()
     assert soon(monitor, "/live", 503, "no answer")
@@ -129,6 +130,7 @@ def test_nothing_can_be_sent(monitor: Monitor, method: str) -> None:
     "garbage",
     [b"\x16\x03\x01\x02\x00\x01", b"\0" * 9000, b"GET /live HTTP/9\r\n\r\n", b"HELO x\r\n", b"\xff\r\n\r\n"],
 )
+@pytest.mark.slow
 def test_garbage_ends_its_connection_and_nothing_else(monitor: Monitor, garbage: bytes) -> None:
     with monitor.dial() as connection:
         connection.sendall(garbage)
@@ -150,6 +152,7 @@ def test_it_tells_nothing_of_itself(monitor: Monitor) -> None:
         assert b"\r\nServer:" not in connection.makefile("rb").read()
 
 
+@pytest.mark.slow
 def test_no_child_is_left_and_no_file_open(monitor: Monitor, starter: Starter) -> None:
     fds = f"/proc/{monitor.process.pid}/fd"
     soon(monitor, "/live", 200)
@@ -164,6 +167,7 @@ def test_no_child_is_left_and_no_file_open(monitor: Monitor, starter: Starter) -
     wait_until(lambda: bool(soon(monitor, "/live", 200)) and len(children.read_text().split()) <= 1)
 
 
+@pytest.mark.slow
 def test_where_nothing_runs_it_says_so(folder: Path) -> None:
     with monitoring(str(folder / "run" / "none.pid"), folder / "log of none") as monitor:
         assert monitor.get("/live") == (503, "nothing runs with this pid file\n")

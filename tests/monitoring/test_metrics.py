@@ -236,6 +236,7 @@ def test_a_queue_is_looked_at_for_who_asks(monitor: Monitor):
     assert 'maildefer_queue_entries{queue="run/queue",state="waiting"} 0.0' in text
 
 
+@pytest.mark.slow
 def test_a_client_gets_the_format_that_it_asks_for(monitor: Monitor):
     connection = http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=60)
     for accept, beginning in (

@@ -62,6 +62,7 @@ def push(queue: Layout, told: Path, count: int) -> None:
     as_user(FRONT, GROUP, act)
 
 
+@pytest.mark.slow
 def test_pushes_without_a_record_are_told_once_and_keep_an_audit_from_being_content(queue: Layout) -> None:
     told = Path(queue.path).parent / "told"
     push(queue, told, 3)
@@ -80,6 +81,7 @@ def test_pushes_without_a_record_are_told_once_and_keep_an_audit_from_being_cont
     assert "3 pushes left no record, so the audit is blind" in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_doctor_tells_who_leaves_no_records(queue: Layout) -> None:
     refused = of_the_front_end(queue)
     assert refused.verdict == "refuse"
@@ -154,6 +156,7 @@ def journal_finding(queue: Layout) -> Finding:
     return found
 
 
+@pytest.mark.slow
 def test_a_journal_that_root_begins_is_the_queues_owners(owned: Layout) -> None:
     assert audit(owned, "--on").returncode == 0
     assert of_journal(owned) == (FRONT, GROUP, os.stat(owned.new).st_mode & 0o7777)
@@ -164,6 +167,7 @@ def test_a_journal_that_root_begins_is_the_queues_owners(owned: Layout) -> None:
     assert journal_finding(owned).verdict == "ok"
 
 
+@pytest.mark.slow
 def test_a_journal_that_is_shut_for_who_owns_the_queue_is_told_and_mended_by_a_second_beginning(
     owned: Layout,
 ) -> None:
@@ -186,6 +190,7 @@ def test_a_journal_that_is_shut_for_who_owns_the_queue_is_told_and_mended_by_a_s
     assert journal_finding(owned).verdict == "ok"
 
 
+@pytest.mark.slow
 def test_what_was_handled_while_its_end_could_not_be_recorded_is_not_called_lost(owned: Layout) -> None:
     assert audit(owned, "--on").returncode == 0
     key = Pusher(owned, host=LABEL).push(lambda stem: [DATA])
@@ -219,6 +224,7 @@ def test_a_journal_is_given_away_through_no_link(owned: Layout) -> None:
     assert elsewhere.stat().st_uid == 0
 
 
+@pytest.mark.slow
 def test_a_user_who_may_not_read_the_journal_is_told_what_to_do(owned: Layout) -> None:
     assert audit(owned, "--on").returncode == 0
     os.chown(owned.journal, 0, 0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+import pytest
+
 from tests.support.front_end import ROOT
 
 PACKAGE = ROOT / "maildefer"
@@ -69,6 +71,7 @@ def by_path(tree: ast.Module) -> Iterator[str]:
             )
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_moved_or_given_away_by_recursion_or_by_a_path() -> None:
     found = {name: set(by_path(tree)) - ALLOWED.get(name, set()) for name, tree in modules()}
     assert {name: calls for name, calls in found.items() if calls} == {}
@@ -85,6 +88,7 @@ def flags(node: ast.expr) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_files_are_made_where_no_link_leads() -> None:
     """By O_EXCL or O_NOFOLLOW, and by `open` in no mode that writes."""
     found = []

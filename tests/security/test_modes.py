@@ -105,6 +105,7 @@ def test_a_front_end_with_just_the_rights_that_it_needs_is_fine(queue: Path) -> 
     assert "nothing else" in finding.fact
 
 
+@pytest.mark.slow
 def test_a_front_end_with_more_rights_is_refused_and_the_remedy_cures(queue: Path) -> None:
     """What docs/security.md once said was enough."""
     for folder in (queue, *(path for path in queue.rglob("*") if path.is_dir())):
@@ -117,6 +118,7 @@ def test_a_front_end_with_more_rights_is_refused_and_the_remedy_cures(queue: Pat
 
 
 @one_fast(("name", "mode"), [("new", 0o2750), ("tmp", 0o2700), (".", 0o2700), (".maildefer/format", 0o600)])
+@pytest.mark.slow
 def test_a_front_end_that_lacks_a_right_is_refused_and_the_remedy_cures(
     queue: Path, name: str, mode: int
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_front_end_that_lacks_a_right_is_refused_and_the_remedy_cures(
     assert cured(queue, "front end", user=str(GUEST), group=str(GROUP))
 
 
+@pytest.mark.slow
 def test_a_front_end_that_cannot_come_to_the_queue_is_refused_and_the_remedy_cures(queue: Path) -> None:
     share_queue(str(queue), FrontEndAccount(user=GUEST, group=GROUP))
     queue.parent.chmod(0o700)

@@ -123,6 +123,7 @@ def records(layout: Layout) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_record_is_appended_to_no_file_that_another_user_has_put_there(
     layout: Layout, precious: Path, plant: Callable[[str], None]
 ) -> None:

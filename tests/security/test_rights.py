@@ -272,6 +272,7 @@ def test_another_program_of_the_group_reads_what_waits_and_changes_nothing_of_it
 
 
 @pytest.mark.parametrize("who", ["worker", "root"])
+@pytest.mark.slow
 def test_what_the_workers_user_and_root_make_is_for_nobody_else(
     queue: Layout, users: Accounts, who: str
 ) -> None:
@@ -356,6 +357,7 @@ def test_the_doctor_finds_a_queue_that_is_shared_as_it_should_be_fine(queue: Lay
     assert tree(queue.path) == before, "it leaves nothing behind"
 
 
+@pytest.mark.slow
 def test_the_doctor_tries_the_rest_where_the_owner_may_not_list_the_journal_and_its_remedy_cures(
     queue: Layout, users: Accounts
 ) -> None:
@@ -390,6 +392,7 @@ TOO_MUCH = {
 
 
 @one_fast("case", TOO_MUCH)
+@pytest.mark.slow
 def test_the_doctor_names_a_right_too_much_and_its_remedy_cures(
     case: str, queue: Layout, users: Accounts
 ) -> None:
@@ -405,6 +408,7 @@ def test_the_doctor_names_a_right_too_much_and_its_remedy_cures(
     assert [one.verdict for one in told(queue, users)] == ["ok"]
 
 
+@pytest.mark.slow
 def test_the_doctor_is_content_with_what_others_of_the_group_have_put_in(
     queue: Layout, users: Accounts
 ) -> None:
@@ -529,6 +533,7 @@ def test_a_queue_of_the_front_ends_own_and_what_is_no_queue_are_refused(
         become(users.other, lambda: share_queue(queue.path, front_end(users)))
 
 
+@pytest.mark.slow
 def test_workers_of_a_second_user_are_refused_with_the_reason(queue: Layout, users: Accounts) -> None:
     """Of what others put into a sticky folder, its owner alone takes out."""
     os.chmod(queue.cur, 0o2770)

@@ -221,6 +221,7 @@ def keeper(queue: Layout, *, max_crashes: int = 5) -> Reclaimer:
 
 @pytest.mark.invariant(2)
 @pytest.mark.parametrize("max_crashes", [1, 5])
+@pytest.mark.slow
 def test_what_keepers_take_back_replaces_nothing(queue: Layout, max_crashes: int) -> None:
     """To `new/`, and at the crash limit to the dead letters, each with a reason."""
     key = pushed(queue)
@@ -298,6 +299,7 @@ def test_what_is_promoted_or_requeued_replaces_nothing_and_nobody_can_be_in_its_
 
 @pytest.mark.invariant(2)
 @pytest.mark.parametrize("end", ["bury", "put back", "set aside"])
+@pytest.mark.slow
 def test_what_is_popped_and_not_taken_replaces_nothing(queue: Layout, end: str) -> None:
     key = pushed(queue)
     planted(queue, f"{key}:2,T")
@@ -321,6 +323,7 @@ def test_what_is_popped_and_not_taken_replaces_nothing(queue: Layout, end: str) 
 
 
 @pytest.mark.invariant(2)
+@pytest.mark.slow
 def test_what_was_handed_on_is_replaced_in_the_next_queue_by_none_that_comes_after_it(queue: Layout) -> None:
     """Which no front end shares: there a name keeps what tells it from others."""
     key = pushed(queue)
@@ -363,6 +366,7 @@ def test_a_key_of_another_writer_that_leaves_no_room_gets_a_fresh_one_at_its_cla
     assert first == second != "x" * 140
 
 
+@pytest.mark.slow
 def test_a_command_by_a_key_that_another_has_chosen_too_is_refused_and_names_both(queue: Layout) -> None:
     """Who deletes what a broken front end has put in deletes nothing else."""
     key = pushed(queue)
@@ -431,6 +435,7 @@ def test_nobody_can_be_in_the_way_of_a_push(queue: Layout, user: int) -> None:
         assert Path(queue.new, key).read_bytes() == VICTIM
 
 
+@pytest.mark.slow
 def test_an_audit_takes_the_end_of_one_entry_for_that_of_another_of_its_key(queue: Layout) -> None:
     """It counts keys, which a broken front end chooses; what was really lost is found without its help only."""
     as_user(WORKERS, GROUP, lambda: journal.begin_journal(queue))

@@ -190,6 +190,7 @@ def test_another_member_of_the_front_ends_group_reads_what_that_has_stored_and_c
     assert may["put_in"] == PUT_IN
 
 
+@pytest.mark.slow
 def test_a_broken_front_end_sends_as_anybody(shared: Layout) -> None:
     as_user(FRONT, GROUP, lambda: push(shared, FORGED))
     newest = Path(shared.new, max(os.listdir(shared.new)))
@@ -198,6 +199,7 @@ def test_a_broken_front_end_sends_as_anybody(shared: Layout) -> None:
     assert envelope.sender == "root@example.org"
 
 
+@pytest.mark.slow
 def test_a_broken_front_end_changes_what_it_has_stored_even_while_that_is_handled(shared: Layout) -> None:
     """By a descriptor that it has kept: bytes are a handler's own from when it has read them."""
     (entry,) = [path for path in files_of(shared, FRONT) if path.startswith("new/")]
@@ -217,6 +219,7 @@ def test_a_broken_front_end_changes_what_it_has_stored_even_while_that_is_handle
     assert claim.read().startswith(b"Changed:")
 
 
+@pytest.mark.slow
 def test_an_audit_believes_who_may_write_to_the_journal(shared: Layout) -> None:
     gone, never = min(os.listdir(shared.new)), "1700000000.M1P1Q1R1.never,S=5"
     os.unlink(f"{shared.new}/{gone}")

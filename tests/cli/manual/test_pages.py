@@ -39,6 +39,7 @@ def test_each_command_has_a_page_and_hidden_ones_have_none(pages: Path) -> None:
 
 
 @needs_groff
+@pytest.mark.slow
 def test_all_pages_are_shown_without_a_warning(pages: Path) -> None:
     assert all(len(shown(path).splitlines()) > 10 for path in pages.iterdir())
 

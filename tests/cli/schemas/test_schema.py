@@ -119,6 +119,7 @@ def near(draw: Any, rule: dict[str, Any]) -> Any:
 
 
 @given(st.data())
+@pytest.mark.slow
 def test_whatever_another_process_wrote_fits_once_it_is_fitted(data: Any) -> None:
     definition = data.draw(st.sampled_from(["process_status", "served_queue"]))
     wrote = data.draw(near(DEFINITIONS[definition]))

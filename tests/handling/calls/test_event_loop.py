@@ -169,6 +169,7 @@ def test_a_loop_that_is_made_for_a_message_logs_nothing(caplog: pytest.LogCaptur
     assert logging.getLogger("asyncio").level == logging.NOTSET
 
 
+@pytest.mark.slow
 def test_a_call_within_a_running_loop_says_that_it_can_not_wait() -> None:
     async def inner() -> None: ...
 
@@ -255,6 +256,7 @@ def watched(one: asyncio.AbstractEventLoop) -> int:
     return Path(f"/proc/self/fdinfo/{descriptor}").read_text().count("tfd:")
 
 
+@pytest.mark.slow
 def test_a_forked_child_has_a_loop_of_its_own_and_leaves_the_parents_alone() -> None:
     parents = finished(loop())
     before, child = watched(parents), os.fork()

@@ -308,6 +308,7 @@ def test_a_refused_connection_is_tried_again(server: NextServer) -> None:
         Sender(gone).send()
 
 
+@pytest.mark.slow
 def test_a_certificate_that_does_not_match_sends_nothing(server: NextServer, tmp_path: Path) -> None:
     server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.tls.load_cert_chain(certificates.make(tmp_path))
@@ -317,6 +318,7 @@ def test_a_certificate_that_does_not_match_sends_nothing(server: NextServer, tmp
     assert (server.encrypted, len(server.messages)) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_password_goes_within_verified_tls_alone(
     server: NextServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_an_exception_is_a_temporary_failure_and_leaves_the_process(
     assert "KeyError" in told
 
 
+@pytest.mark.slow
 def test_a_crash_is_a_temporary_failure_and_another_process_takes_its_place(project: Path) -> None:
     async def talk(asked, policy):
         pid = await asked("pid@d")
@@ -171,6 +172,7 @@ def test_a_crash_is_a_temporary_failure_and_another_process_takes_its_place(proj
     ask(talk)
 
 
+@pytest.mark.slow
 def test_a_policy_that_hangs_is_a_temporary_failure_and_holds_up_no_other(project: Path) -> None:
     async def talk(asked, policy):
         await asyncio.gather(asked("yes@d"), asked("yes@d"))
@@ -182,6 +184,7 @@ def test_a_policy_that_hangs_is_a_temporary_failure_and_holds_up_no_other(projec
     ask(talk, processes=2)
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_killed_after_the_time_limit(project: Path) -> None:
     async def talk(asked, policy):
         policy._seconds = 30
@@ -222,6 +225,7 @@ def test_a_question_that_comes_as_its_process_is_gone_is_kept_for_another() -> N
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_reload_replaces_the_processes(project: Path) -> None:
     async def talk(asked, policy):
         assert await asked("new@d") is None
@@ -235,6 +239,7 @@ def test_a_reload_replaces_the_processes(project: Path) -> None:
 
 
 @one_fast("source", ["1 / 0", "import sys; sys.exit()", "accept = 1"])
+@pytest.mark.slow
 def test_a_policy_that_cannot_be_loaded_accepts_nothing_and_is_tried_ever_more_slowly(
     project: Path, source: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,6 +273,7 @@ def test_a_policy_that_cannot_be_loaded_accepts_nothing_and_is_tried_ever_more_s
         b'{"number": 2, "reply": "250 ok\\r\\n554 no"}\n',
     ],
 )
+@pytest.mark.slow
 def test_what_is_no_answer_ends_its_process_and_its_recipient_is_to_come_again(
     project: Path, nonsense: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,6 +293,7 @@ def test_what_is_no_answer_ends_its_process_and_its_recipient_is_to_come_again(
     assert "it was killed" in told
 
 
+@pytest.mark.slow
 def test_the_answer_of_a_careless_fork_is_not_taken_for_the_next_ones(project: Path) -> None:
     async def talk(asked, policy):
         assert await asked("twice@d") is None

@@ -81,6 +81,7 @@ def test_a_process_below_the_project_is_in_it_as_one_that_stands_in_it(blog: Pat
     assert len(os.listdir(blog / "run" / "queue" / "new")) == 2
 
 
+@pytest.mark.slow
 def test_a_folder_above_in_which_others_may_write_is_no_project(blog: Path) -> None:
     blog.chmod(0o777)
     try:
@@ -126,6 +127,7 @@ def test_settings_that_are_imported_or_named_tell_the_project_too(blog: Path) ->
 @one_fast(
     "before", ["", "import conf.settings", "import workers.notify", "from maildefer.utils import settings"]
 )
+@pytest.mark.slow
 def test_settings_that_can_be_imported_come_before_a_working_directory_without(
     blog: Path, before: str
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_path_that_meant_another_place_before_the_settings_were_there_is_refus
         "from conf.base import *\n",
     ],
 )
+@pytest.mark.slow
 def test_settings_without_a_name_of_ours_are_no_project(blog: Path, said: str) -> None:
     site = blog.parent / "site"
     write(site / "conf" / "settings.py", said)
@@ -172,6 +175,7 @@ def test_settings_without_a_name_of_ours_are_no_project(blog: Path, said: str) -
         assert run(PUSH, site / "below") == str(site / "run" / "queue")
 
 
+@pytest.mark.slow
 def test_a_variable_makes_a_project_of_any_settings(blog: Path) -> None:
     site = blog.parent / "site"
     write(site / "conf" / "settings.py", "MAIL = True\n")
@@ -288,6 +292,7 @@ def test_another_programs_settings_of_the_same_name_are_told_apart(blog: Path) -
     assert not (blog / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_call_of_a_task_waits_in_the_functions_own_project(blog: Path) -> None:
     code = "from workers.notify import notify; notify.defer(1)"
     for environment in ({"PYTHONPATH": blog}, {"PYTHONPATH": blog, "MAILDEFER_PROJECT": blog}):
@@ -297,6 +302,7 @@ def test_a_call_of_a_task_waits_in_the_functions_own_project(blog: Path) -> None
     assert "no setting lists the queue run/queue" in run(code, blog.parent / "site", PYTHONPATH=blog)
 
 
+@pytest.mark.slow
 def test_settings_that_make_a_queue_themselves_are_loaded(blog: Path) -> None:
     write(
         blog / "conf" / "settings.py", "from maildefer.queue import Queue\nq = Queue('run/own')\n" + SETTINGS

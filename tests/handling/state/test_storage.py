@@ -151,6 +151,7 @@ def test_an_entry_that_is_handed_on_starts_from_the_state_it_was_given(tmp_path:
     assert store.get_for_entry("m", "a@b", "KEY1") == "TWO"
 
 
+@pytest.mark.slow
 def test_what_callers_never_end_does_not_pile_up(tmp_path: Path) -> None:
     store = DirectoryStorage(str(tmp_path))
     for number in range(400):

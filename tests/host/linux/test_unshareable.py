@@ -43,6 +43,7 @@ def found(code: str) -> str:
         ("import subprocess; one = subprocess.Popen(['sleep', '9'])", "the child process "),
     ],
 )
+@pytest.mark.slow
 def test_it_is_named(code: str, named: str) -> None:
     assert named in found(code)
 

@@ -202,6 +202,7 @@ def test_a_function_of_the_projects_is_asked_in_a_process_of_its_own(begin: Begi
 # The file
 
 
+@pytest.mark.slow
 def test_a_hash_matches_its_password_only() -> None:
     known = passwords.hashed("sésame")
     assert passwords.matches("sésame", known)

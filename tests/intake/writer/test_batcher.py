@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,6 +170,7 @@ def test_a_mount_has_all_threads_at_work() -> None:
     st.integers(1, 5),
     st.booleans(),
 )
+@pytest.mark.slow
 def test_every_job_is_sent_once_and_in_order(
     steps: list[tuple[int, float, bool]], threads: int, is_local: bool
 ) -> None:

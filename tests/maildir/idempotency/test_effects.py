@@ -236,6 +236,7 @@ def attempt(layout: Layout, system: System, told: list[object]) -> None:
 
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("is_second", [True, False])
+@pytest.mark.slow
 def test_a_death_at_any_call_leaves_it_new_or_interrupted_before_its_end_and_done_after_it(
     tmp_path: Path, before: bool, is_second: bool
 ) -> None:

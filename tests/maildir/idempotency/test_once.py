@@ -145,6 +145,7 @@ def after_each_step(tmp_path: Path, *, before: bool) -> Iterator[tuple[int, Layo
 
 
 @pytest.mark.parametrize("before", [True, False])
+@pytest.mark.slow
 def test_a_death_at_any_call_leaves_all_of_a_request_or_none_for_the_next_which_makes_it_once(
     tmp_path: Path, before: bool
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_death_at_any_call_leaves_all_of_a_request_or_none_for_the_next_which_
         assert entries(layout) == sorted(keys(answer)), step
 
 
+@pytest.mark.slow
 def test_some_of_these_deaths_are_after_the_marker_and_some_between_the_entries(tmp_path: Path) -> None:
     found = {
         (os.path.exists(f"{layout.control}/idempotency/3f/{NAME}"), len(entries(layout)))
@@ -165,6 +167,7 @@ def test_some_of_these_deaths_are_after_the_marker_and_some_between_the_entries(
     assert found == {(False, 0), (True, 0), (True, 1), (True, 2)}
 
 
+@pytest.mark.slow
 def test_what_is_handled_before_the_next_request_finishes_is_not_made_again(tmp_path: Path) -> None:
     for step, layout in after_each_step(tmp_path, before=True):
         handled = entries(layout)

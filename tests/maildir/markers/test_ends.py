@@ -112,6 +112,7 @@ def test_a_burial_is_durable_before_the_marker_goes(
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.slow
 def test_a_worker_that_is_killed_at_any_call_of_an_end_leaves_at_most_one_entry_and_no_block(
     layout: Layout, lease: Lease, end: Callable[[Claim], object]
 ) -> None:
@@ -318,6 +319,7 @@ def test_a_requeued_entry_frees_its_marker_at_its_next_end(
     assert not os.path.exists(place_of(layout))
 
 
+@pytest.mark.slow
 def test_a_requeue_that_is_killed_at_any_call_is_finished_by_whoever_finds_its_marker(
     layout: Layout, lease: Lease
 ) -> None:

@@ -96,6 +96,7 @@ def test_an_entry_that_is_found_is_durable_before_its_key_is_returned(markers: M
     assert [str(call) for call in world.calls if call.what == "fsync"][-2:] == ["fsync unique", "fsync new"]
 
 
+@pytest.mark.slow
 def test_a_pusher_that_is_killed_at_any_call_blocks_nobody(layout: Layout) -> None:
     calls = 0
     while True:

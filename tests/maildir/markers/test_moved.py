@@ -114,6 +114,7 @@ def test_what_has_ended_long_ago_holds_nothing(layout: Layout, claimer: Claimer,
 
 @pytest.mark.invariant(12)
 @pytest.mark.parametrize("is_held", [True, False])
+@pytest.mark.slow
 def test_a_worker_that_is_killed_at_any_call_loses_nothing_and_lets_one_run_at_a_time(
     layout: Layout, lease: Lease, is_held: bool
 ) -> None:

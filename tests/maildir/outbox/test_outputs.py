@@ -547,6 +547,7 @@ def copies(tmp_path: Path) -> Iterator[tuple[int, Layout, Layout]]:
 
 
 @pytest.mark.parametrize("before", [True, False])
+@pytest.mark.slow
 def test_after_a_death_at_any_call_each_of_three_recipients_has_exactly_one_entry(
     tmp_path: Path, before: bool
 ) -> None:

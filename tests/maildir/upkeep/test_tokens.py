@@ -243,6 +243,7 @@ def test_an_overlooked_token_is_not_made_again(
 
 
 @pytest.mark.invariant(10)
+@pytest.mark.slow
 def test_an_overlooked_folder_is_not_made_again(
     make: Callable[..., Tokens], layout: Layout, world: World
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_result_that_is_not_in_order_is_left_out_and_the_others_stay(result: s
     "piece",
     ["(", ")", '"', "\\", ";", "=", "a=b ", "(a)", '""', '"\\', "( ", "((", "a.b=", " ", "\n ", "a/1="],
 )
+@pytest.mark.slow
 def test_no_byte_is_looked_at_twice(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No pattern can go back within a match: `++` and `*+` keep what they have."""
     steps: list[int] = []

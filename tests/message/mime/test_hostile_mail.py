@@ -116,6 +116,7 @@ def test_twice_as_much_costs_twice_as_much(shape: str) -> None:
     assert twice <= 2.3 * once + 2000
 
 
+@pytest.mark.slow
 def test_nesting_without_end_costs_no_more_than_nesting_that_is_refused() -> None:
     refused, deep = (work(nested(depth, "line\n" * 20_000)) for depth in (62, 900))
     assert deep <= refused + 400 * 900
@@ -169,6 +170,7 @@ def test_no_place_of_a_header_is_looked_at_twice_for_encoded_words(
 
 @pytest.mark.parametrize("number", [1, 10_000])
 @pytest.mark.parametrize("sign", ["(", "<", '"', "[", ":", ";", ",", "@", "\\", "=?", "(a@b,", "<@a,@b:"])
+@pytest.mark.slow
 def test_addresses_that_parse_oddly_are_no_address_or_some(sign: str, number: int) -> None:
     given = sign * number
     request = used(f"From: {given}\nTo: {given} ann@example.org\nCc: {given}\n\nx".encode())

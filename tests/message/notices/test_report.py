@@ -160,6 +160,7 @@ def test_an_address_beyond_ascii_is_named_in_ascii() -> None:
 
 
 @given(text=st.text(max_size=3000), message=st.binary(max_size=300))
+@pytest.mark.slow
 def test_no_words_add_a_field_and_no_message_breaks_it(text: str, message: bytes) -> None:
     words = text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
     data = report(

@@ -210,6 +210,7 @@ def test_one_entry_that_fails_is_told_by_name_and_leaves_the_chore_at_its_pace(
     assert house.faults.read_faults() == []
 
 
+@pytest.mark.slow
 def test_of_many_entries_ten_are_told_by_name(told: list[tuple[str, dict[str, Any]]]) -> None:
     house = House("promote")
     house.chores._chores[0].refusals = stuck = FailedMoves(system=house.chores._system)

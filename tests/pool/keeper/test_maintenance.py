@@ -301,6 +301,7 @@ def test_a_dead_workers_claims_are_taken_back_and_its_slot_is_freed(
 
 
 @ALL
+@pytest.mark.slow
 def test_the_keeper_does_not_spin(house: House, fault: Callable[[House], None]) -> None:
     """A round at each beat, and some for what is tried again."""
     fault(house)

@@ -170,6 +170,7 @@ def test_a_clock_that_is_off_by_half_a_minute_makes_no_call_twice_and_loses_none
 
 
 @pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.slow
 def test_a_host_that_dies_at_any_call_loses_no_instant_and_doubles_none(
     tmp_path: Path, told: Any, begun: bool
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_host_that_dies_at_any_call_loses_no_instant_and_doubles_none(
     assert call > 10
 
 
+@pytest.mark.slow
 def test_a_host_that_is_alone_finishes_after_its_restart_what_it_had_begun(tmp_path: Path) -> None:
     died, call = True, 0
     while died:

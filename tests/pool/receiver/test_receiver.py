@@ -96,6 +96,7 @@ def send(port: int, *recipients: str, sender: str = "author@example.org") -> Non
 # QueueReceiver
 
 
+@pytest.mark.slow
 def test_one_shot_handles_what_is_there_and_returns(note: Note) -> None:
     queue = Queue("run/posts")
     keys = [queue.push(DATA, sender="A@b", recipient="post@osb.example") for _ in range(20)]
@@ -122,6 +123,7 @@ def test_the_log_tells_what_a_receiver_takes_and_when_it_waits(
     assert ("claim.taken", {"queue": "run/posts", "key": key, "peer": peer, **envelope}) in told
 
 
+@pytest.mark.slow
 def test_one_shot_also_handles_what_its_handlers_push(note: Note) -> None:
     queue = Queue("run/posts")
     queue.push(DATA, sender="a@b", recipient="first@osb.example")
@@ -146,6 +148,7 @@ def test_a_deferred_message_waits_in_later(note: Note) -> None:
 
 
 @pytest.mark.parametrize("error", [Reject("no such blog"), SMTPError(550)])
+@pytest.mark.slow
 def test_a_refused_message_is_a_dead_letter(note: Note, error: Exception) -> None:
     def refuse() -> None:
         raise error
@@ -197,6 +200,7 @@ def test_a_message_over_the_limit_is_a_dead_letter_where_there_is_no_oversize_qu
     assert len(os.listdir("run/posts/.dead/new")) == 1
 
 
+@pytest.mark.slow
 def test_messages_are_handled_side_by_side_by_nolocking_handlers(note: Note) -> None:
     together = threading.Barrier(3)
 
@@ -245,6 +249,7 @@ def test_an_address_on_which_a_route_backtracks_without_end_is_a_dead_letter_and
     assert process_client.pids() == []
 
 
+@pytest.mark.slow
 def test_a_stand_in_for_the_router_gets_what_receivers_process(
     receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +271,7 @@ def test_a_stand_in_for_the_router_gets_what_receivers_process(
     assert delivered == ["one@x", "two@x", "three@x"]
 
 
+@pytest.mark.slow
 def test_a_stand_in_for_the_routers_deliver_gets_what_comes_from_the_queue(
     note: Note, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +282,7 @@ def test_a_stand_in_for_the_routers_deliver_gets_what_comes_from_the_queue(
     assert (delivered, note.seen) == (["post@osb.example"], [])
 
 
+@pytest.mark.slow
 def test_close_ends_the_loop_when_what_is_in_hand_is_settled(note: Note) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -310,6 +317,7 @@ def test_one_shot_empties_the_queue_without_routes_too() -> None:
 
 
 @pytest.mark.parametrize("kind", ["no route", "rejected", "given up"])
+@pytest.mark.slow
 def test_what_would_be_buried_goes_to_the_undeliverable_queue_of_the_boot_module(
     note: Note, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +353,7 @@ def test_what_the_undeliverable_queue_does_not_take_is_buried() -> None:
     assert len(os.listdir("run/posts/.dead/new")) == 1
 
 
+@pytest.mark.slow
 def test_a_process_message_of_a_subclass_takes_the_handlers_place(note: Note) -> None:
     seen = []
 
@@ -362,6 +371,7 @@ def test_a_process_message_of_a_subclass_takes_the_handlers_place(note: Note) ->
 
 
 @pytest.mark.parametrize("kind", ["handler", "process_message"])
+@pytest.mark.slow
 def test_middleware_of_the_settings_surrounds_what_a_receiver_calls(
     kind: str, note: Note, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,6 +416,7 @@ def test_process_message_never_raises(note: Note) -> None:
         assert receiver.process_message(queue.pop()[1]) is None  # type: ignore[func-returns-value, arg-type]
 
 
+@pytest.mark.slow
 def test_a_string_result_hands_the_entry_to_the_queue_that_lists_the_module(
     note: Note, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,6 +439,7 @@ def test_a_string_result_hands_the_entry_to_the_queue_that_lists_the_module(
 # SMTPReceiver
 
 
+@pytest.mark.slow
 def test_a_front_end_with_a_process_message_of_its_own_gives_it_what_it_took(
     receivers: list[SMTPReceiver],
 ) -> None:
@@ -486,6 +498,7 @@ def test_a_misspelt_limit_is_refused() -> None:
         SMTPReceiver("127.0.0.1", 0, max_byte=17)
 
 
+@pytest.mark.slow
 def test_a_front_end_without_handlers_only_enqueues(receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
     receivers[0].start()
@@ -495,6 +508,7 @@ def test_a_front_end_without_handlers_only_enqueues(receivers: list[SMTPReceiver
     assert (request.From, request.To) == ("author@example.org", "any@where.example")
 
 
+@pytest.mark.slow
 def test_a_front_end_with_loaded_handlers_also_handles(note: Note, receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
     receivers[0].start()
@@ -504,6 +518,7 @@ def test_a_front_end_with_loaded_handlers_also_handles(note: Note, receivers: li
     wait_until(lambda: not os.listdir("run/queue/cur"))
 
 
+@pytest.mark.slow
 def test_a_recipient_that_no_loaded_route_takes_is_refused(note: Note, receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
     receivers[0].start()
@@ -519,6 +534,7 @@ def write_project(project: Path, handler: str) -> None:
     (project / "probed_handler.py").write_text(handler)
 
 
+@pytest.mark.slow
 def test_without_loaded_handlers_a_probe_tells_the_recipients(
     project: Path, receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -536,6 +552,7 @@ def test_without_loaded_handlers_a_probe_tells_the_recipients(
         send(receivers[0].port, "other@osb.example")
 
 
+@pytest.mark.slow
 def test_a_broken_application_does_not_start(
     project: Path, receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -574,6 +591,7 @@ def test_settings_that_name_no_handlers_do_for_a_receiver_with_its_own_process_m
     wait_until(lambda: seen == [["post@osb.example"]])
 
 
+@pytest.mark.slow
 def test_a_receiver_imports_another_queues_module_only_when_a_message_is_handed_to_it(
     project: Path, note: Note
 ) -> None:
@@ -598,6 +616,7 @@ def test_a_receiver_imports_another_queues_module_only_when_a_message_is_handed_
     del sys.modules["probed_handler"]
 
 
+@pytest.mark.slow
 def test_close_ends_the_intake_process_and_may_be_called_twice(receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
     receivers[0].start()
@@ -620,6 +639,7 @@ def test_serve_forever_ends_at_close(receivers: list[SMTPReceiver]) -> None:
     assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_an_intake_process_that_dies_at_once_ends_the_receiver(receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
     receivers[0].start()
@@ -629,6 +649,7 @@ def test_an_intake_process_that_dies_at_once_ends_the_receiver(receivers: list[S
     wait_until(lambda: receivers[0].ended() is not None)
 
 
+@pytest.mark.slow
 def test_an_intake_process_that_served_for_a_while_gets_a_successor(
     receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -660,6 +681,7 @@ def test_process_message_gives_the_text_of_an_smtp_error(note: Note, receivers: 
     assert answer == "451 come back later"
 
 
+@pytest.mark.slow
 def test_lmtp_answers_for_each_recipient(note: Note, receivers: list[SMTPReceiver], project: Path) -> None:
     receivers.append(LMTPReceiver(socket="run.lmtp"))
     receivers[0].start()
@@ -684,6 +706,7 @@ def test_undeliverable_messages_go_where_the_router_says() -> None:
     assert queue.count() == 1
 
 
+@pytest.mark.slow
 def test_a_receivers_threads_never_handle_one_conversation_on_the_same_state(project, monkeypatch) -> None:
     meeting = threading.Barrier(2)
     ran: list[str] = []

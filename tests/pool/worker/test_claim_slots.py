@@ -160,6 +160,7 @@ def _seq(claim: GatheredClaim) -> int:
     return int(claim.name.rpartition(".")[2])
 
 
+@pytest.mark.slow
 def test_a_worker_without_batches_and_async_handlers_loads_nothing_of_them() -> None:
     loaded = (
         "import sys, maildefer.pool.worker.run, maildefer.pool.keeper.keeper, maildefer.pool.worker.scout; "

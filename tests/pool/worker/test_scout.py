@@ -245,6 +245,7 @@ def test_the_queues_mark_is_enough(by_socket: BySocket) -> None:
     assert scout._with_priorities() is not None
 
 
+@pytest.mark.slow
 def test_without_priorities_each_listed_name_is_looked_at_once(tmp_path: Path, listed: list[str]) -> None:
     scout, _ = scout_of(tmp_path, index=0, hosts=1)
     fill(tmp_path, 2_500, share=0, hosts=1)

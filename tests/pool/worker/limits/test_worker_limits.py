@@ -112,6 +112,7 @@ def test_a_slot_of_a_rate_that_was_taken_in_vain_is_returned(host: Host) -> None
     assert [start(worker) for _ in range(4)] == [True, True, True, False]
 
 
+@pytest.mark.slow
 def test_two_limits_of_a_message_that_share_a_slot_by_their_hash_get_on(host: Host) -> None:
     twin = next(
         use
