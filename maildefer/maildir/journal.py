@@ -103,6 +103,7 @@ class Journal:
         self._time = system.time
         self._tick, self._stamp = -1, ""  # the last time in milliseconds, as a number and as text
         self._gap: float | None = None
+        self._reserve: bytes | bytearray = bytearray(1 << 13)  # memory for one more record
         self._failing: set[Kind] = set()
 
     def record_pushes(self, keys: Iterable[str]) -> None:
@@ -185,7 +186,7 @@ class Journal:
                     break
                 except (MemoryError, ImportError) as caught:  # a handler has left no memory
                     fault = OSError(errno.ENOMEM, str(caught) or os.strerror(errno.ENOMEM))
-                    break
+                    self._reserve = b""  # and once more
                 except OSError as caught:
                     fault = caught
                     self._close()

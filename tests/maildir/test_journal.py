@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,6 +239,33 @@ def test_a_full_disk_stops_nobody_and_leaves_a_gap(queue: Layout) -> None:
     pen.record_end("ack", "2.b")
     pen.record_end("ack", "3.c")
     assert records(queue) == [["gap", "1000.000"], ["ack", "2.b"], ["ack", "3.c"]]
+
+
+def test_where_a_handler_has_left_no_memory_a_record_is_tried_once_more(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pen = Journal(queue, host="h", boot="b")
+    told: list[str] = []
+    monkeypatch.setattr(journal, "_report", lambda event, **facts: told.append(facts["error"]))
+    left, real = [0], journal_file.open_appended
+
+    def opened(*arguments: Any, **more: Any) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise MemoryError
+        return real(*arguments, **more)
+
+    def fail_once(*arguments: Any, **more: Any) -> int:
+        monkeypatch.setattr("maildefer.maildir.journal.open_appended", opened)
+        raise MemoryError
+
+    left[0] = 1
+    monkeypatch.setattr("maildefer.maildir.journal.open_appended", fail_once)
+    pen.record_end("ack", "1.a")
+    assert (records(queue), told) == ([["ack", "1.a"]], [])
+    pen.close()
+    pen.record_end("ack", "2.b")
+    assert told == ["Cannot allocate memory"]
 
 
 def test_a_short_write_leaves_a_torn_record_and_a_gap(queue: Layout) -> None:
