@@ -102,6 +102,7 @@ class Journal:
         self._mapped: dict[Kind, MappedFile] = {}  # those of the files that are, which take half the time
         self._time = system.time
         self._tick, self._stamp = -1, ""  # the last time in milliseconds, as a number and as text
+        self._ahead = 0.0  # of the boot clock, at that time
         self._gap: float | None = None
         self._reserve: bytes | bytearray = bytearray(1 << 13)  # memory for one more record
         self._failing: set[Kind] = set()
@@ -122,12 +123,12 @@ class Journal:
         """Record an entry that is about to be unlinked, and whose attempt began then, if `handler` has handled it."""
         now = self._time()
         if (tick := int(now * 1000)) != self._tick:
-            self._stamp = f"{now:.3f}"
+            self._stamp, self._ahead = f"{now:.3f}", now - self._system.boottime()
             self._tick = tick
         told = f" {HANDOFFS_FIELD}{handoffs}" if handoffs else ""
         if handler:
-            seconds = self._system.boottime() - began
-            told += f"{',' if told else ' '}handler={quoted_fact(handler)},ms={int(seconds * 1000)}"
+            ms = int((now - self._ahead - began) * 1000)
+            told += f"{',' if told else ' '}handler={quoted_fact(handler)},ms={ms}"
         text = f"\n{self._stamp} {how} {quoted(key)}{told} ."
         if now < self._until:
             try:
@@ -294,7 +295,6 @@ def begin_journal(layout: Layout) -> bool:
 
 def close_journals() -> None:
     """Close this process's journals, and forget which queues keep one."""
-    for journal in _journals.values():
-        if journal is not None:
-            journal.close()
+    for journal in filter(None, _journals.values()):
+        journal.close()
     _journals.clear()
