@@ -9,6 +9,7 @@ import smtplib
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -251,6 +252,42 @@ def test_a_message_in_chunks_has_the_time_of_one_message(start) -> None:
         stop.set()
     assert b"421 4.4.2" in answers
     assert front.entries() == []
+
+
+@pytest.fixture
+def slow_client(tmp_path: Path) -> Iterator[tuple[FrontEnd, socket.socket]]:
+    """A client to which less can be sent at a time than it has replies to read: a hundredth of what is usual."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(60)
+        with front_end(tmp_path, "--idle-seconds", "3", listener=listener) as front:
+            client.connect(("127.0.0.1", front.port))
+            yield front, client
+
+
+@pytest.mark.parametrize("end", [b"", b"QUIT\r\n"])
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_client_that_does_not_read_is_sent_away(slow_client, end: bytes, half_closed: bool) -> None:
+    front, client = slow_client
+    descriptors = Path(f"/proc/{front.process.pid}/fd")
+    assert client.recv(100).startswith(b"220")
+    with_client = len(list(descriptors.iterdir()))
+    client.sendall(b"HELP\r\n" * 350 + end)  # not so much that no more is read
+    if half_closed:
+        client.shutdown(socket.SHUT_WR)
+    wait_until(lambda: len(list(descriptors.iterdir())) < with_client)
+
+
+def test_what_comes_before_the_end_is_answered_also_to_a_client_that_reads_late(slow_client) -> None:
+    front, client = slow_client
+    client.sendall(HELLO + b"HELP\r\n" * 1000)
+    while b"\r\n214" not in client.recv(4096):
+        pass
+    client.sendall(ENVELOPE + b"DATA\r\nx\r\n.\r\n")
+    client.shutdown(socket.SHUT_WR)
+    assert _until_end(client).splitlines()[-1].startswith(b"250 2.0.0 queued")
+    assert len(front.entries()) == 1
 
 
 def _until_end(client: socket.socket) -> bytes:

@@ -157,9 +157,9 @@ class Connection(asyncio.BufferedProtocol):
         self._process_input()
 
     def eof_received(self) -> bool:
-        """True keeps our side open for a reply that is being waited for; TLS has no half-closed connections."""
+        """True keeps our side open while input is not answered yet; TLS has no half-closed connections."""
         self._at_eof = True
-        return self._waiting and not self.client.tls
+        return (self._waiting or self._write_paused) and not self.client.tls
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -190,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
         self._write_replies()
         if self._transport is None or self._closing:
             return
-        if self._at_eof and not self._waiting:
+        if self._at_eof and not (self._waiting or self._write_paused):
             self.close()
             return
         self._timeouts.note_input(in_line=self._unread.in_line)
@@ -291,10 +291,10 @@ class Connection(asyncio.BufferedProtocol):
         self._replies.clear()
 
     def _time_out(self) -> bool:
-        """Close the connection; True to go on waiting, where the client is waiting for a reply."""
-        if self._waiting and not self._write_paused:
+        """Close the connection, at once where the client does not read; True while it is not closed."""
+        if self._waiting and not self._write_paused:  # the client is waiting for a reply
             return True
-        if self._write_paused and self._transport is not None:
+        if (self._write_paused or self._closing) and self._transport is not None:
             self._transport.abort()
         self.close(replies.TIMEOUT)
-        return False
+        return self._transport is not None
