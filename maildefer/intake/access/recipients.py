@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from maildefer import events
-from maildefer.errors import ConfigurationError, RouteTooSlow
+from maildefer.errors import ConfigurationError, RouteTooSlow, RouteUntried
 from maildefer.intake import replies
 from maildefer.intake.access.domains import Domains
 from maildefer.intake.replies import Reply
@@ -114,7 +114,7 @@ class RecipientTable:
             events.emit("route.slow", queue=self._queue, error=str(fault))
             self._slow_table = True
             return True
-        except RE_FAULTS:
+        except (RouteUntried, *RE_FAULTS):
             return True
 
     def _matches(self, address: str) -> bool:
