@@ -93,7 +93,7 @@ class SessionListener:
             events.emit("intake.refused", client=address, reason=f"no PROXY header: {fault}")
             sock.close()
         except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
-            reason = f"it has not begun: {fault or 'nothing came'}"
+            reason = f"it has not begun: {str(fault) or 'nothing came'}"
             events.emit("intake.refused", client=address, reason=reason)
             sock.close()
         except BaseException:

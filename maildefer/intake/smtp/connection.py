@@ -270,9 +270,9 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._transport = await encrypted(self.context.loop, transport, self, context, HANDSHAKE_SECONDS)
         except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
-            events.emit("intake.refused", client=str(self.client), reason=f"no encryption: {fault}")
+            reason = f"no encryption: {str(fault) or 'the client has left'}"
+            events.emit("intake.refused", client=str(self.client), reason=reason)
             self.connection_lost(None)
-            return
         self._waiting = False
         if self._transport is None or self._closing:
             return
@@ -294,7 +294,7 @@ class Connection(asyncio.BufferedProtocol):
         """Close the connection, at once where the client does not read; True while it is not closed."""
         if self._waiting and not self._write_paused:  # the client is waiting for a reply
             return True
-        if (self._write_paused or self._closing) and self._transport is not None:
+        if self._transport is not None and (self._write_paused or self._closing):
             self._transport.abort()
         self.close(replies.TIMEOUT)
         return self._transport is not None

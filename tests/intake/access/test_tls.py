@@ -95,6 +95,17 @@ def test_who_speaks_no_tls_after_starttls_is_cut_off(server: FrontEnd) -> None:
     server.connect().close()  # and all others go on
 
 
+def test_the_log_says_why_a_handshake_was_none(server: FrontEnd, tmp_path: Path, certificate: Path) -> None:
+    with server.dial() as client:
+        assert talk(client, b"", b"EHLO c\r\n", b"STARTTLS\r\n")[-1] == str(replies.TLS_READY).encode()
+    wait_until(lambda: "no encryption: the client has left" in server.log())
+    folder = tmp_path / "smtps"
+    folder.mkdir()
+    with front_end(folder, "--tls-certificate", str(certificate), kind="smtps") as encrypted:
+        encrypted.dial().close()
+        wait_until(lambda: "it has not begun: nothing came" in encrypted.log())
+
+
 def test_a_client_that_waits_with_its_handshake_does_not_hold_up_the_end(server: FrontEnd) -> None:
     with server.dial() as client:
         client.settimeout(20)  # the handshake may take 30
