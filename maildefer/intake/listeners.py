@@ -47,8 +47,10 @@ class SessionListener:
 
     def __str__(self) -> str:
         name = self._socket.getsockname()
-        where = f"//{name[0]}:{name[1]}" if isinstance(name, tuple) else name
-        return f"{self._protocol}:{where}"
+        if not isinstance(name, tuple):
+            return f"{self._protocol}:{name}"
+        host, port = name[:2]
+        return f"{self._protocol}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def open(self) -> None:
         """Accept connections."""

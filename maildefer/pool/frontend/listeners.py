@@ -34,7 +34,10 @@ class SmtpListener(NamedTuple):
 
     def __str__(self) -> str:
         name = self.socket.getsockname()
-        return f"{self.kind}://{name[0]}:{name[1]}" if isinstance(name, tuple) else f"{self.kind}:{name}"
+        if not isinstance(name, tuple):
+            return f"{self.kind}:{name}"
+        host, port = name[:2]
+        return f"{self.kind}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class WebListener(NamedTuple):

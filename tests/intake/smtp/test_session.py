@@ -297,3 +297,14 @@ def test_a_line_of_any_length_is_kept(tmp_path: Path, size: int) -> None:
 def test_nul_and_bare_line_ends_are_kept_in_a_message(fresh: FrontEnd) -> None:
     fresh.speak(HELLO + TO + b"DATA\r\na\0b\rc\nd\n\r\ne\r\n.\r\n")
     assert [data for _, data in fresh.entries()] == [b"a\0b\rc\nd\n\ne\n"]
+
+
+def test_by_ipv6_the_log_and_the_received_line_name_the_address_as_such(tmp_path: Path) -> None:
+    listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    with front_end(tmp_path, listener=listener) as running:
+        assert f"at=smtp://[::1]:{running.port} " in running.log()
+        with socket.create_connection(("::1", running.port), timeout=60) as client:
+            client.sendall(HELLO + TO + b"DATA\r\nx\r\n.\r\nQUIT\r\n")
+            assert b"250 2.0.0 queued" in b"".join(iter(lambda: client.recv(4096), b""))
+        [name] = (running.queue / "new").iterdir()
+        assert b"Received: from client.example ([IPv6:::1])" in name.read_bytes()

@@ -40,6 +40,7 @@ def test_addresses_name_kind_and_place(tmp_path: Path) -> None:
             SocketProtocol.LMTP,
             SocketProtocol.LMTP,
         ]
+        assert str(listeners[1]) == f"smtps://[::1]:{listeners[1].socket.getsockname()[1]}"
         assert str(listeners[2]) == f"lmtp:{tmp_path}/door"
         assert os.stat(tmp_path / "door").st_mode & 0o777 == 0o600
         assert listeners[1].socket.family == socket.AF_INET6
