@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from maildefer import Queue
-from maildefer.maildir import scan
+from maildefer.maildir import journal, scan
 from maildefer.maildir.drafts.synced import recover
 from maildefer.maildir.layout import Layout, open_queue
 from maildefer.maildir.markers.names import hash_of
@@ -28,6 +28,8 @@ def mounted(device: str, point: str, kind: str, *more: str) -> Iterator[None]:
     try:
         yield
     finally:
+        for kept in filter(None, journal._journals.values()):  # by which this process has files open
+            kept.close()
         subprocess.run(["umount", point], check=True)
 
 
