@@ -132,6 +132,7 @@ def test_no_command_tells_a_stranger_what_is_stored(attacked: AttackedFrontEnd) 
 )
 def test_an_address_is_no_path(attacked: AttackedFrontEnd, local: bytes) -> None:
     new, place = attacked.queue / "new", attacked.queue.parent
+    attacked.send()  # so that the journal has begun
     before = sorted(path for path in place.rglob("*") if path.parent != new)
     envelope = b"MAIL FROM:<%b@example.org>\r\nRCPT TO:<%b@osb.example>\r\n" % (local, local)
     said = attacked.speak(GREETING + envelope + b"DATA\r\nx\r\n.\r\n")
