@@ -35,13 +35,29 @@ def ends_after(begun: threading.Event, steps: Steps) -> Callable[[], None]:
     return work
 
 
+async def begun_in_a_thread(
+    work: Callable[[], None], create_task: Callable[..., asyncio.Task[None]] = asyncio.create_task
+) -> asyncio.Task[None]:
+    """A call that has begun: one that has not is cancelled with its task, and no thread goes on."""
+    begun = threading.Event()
+
+    def call() -> None:
+        begun.set()
+        work()
+
+    task = create_task(asyncio.to_thread(call))
+    await asyncio.sleep(0)
+    assert begun.wait(20)
+    return task
+
+
 def test_a_handler_that_is_cancelled_ends_with_its_threads() -> None:
     steps: Steps = []
     cancelled = threading.Event()
 
     async def handler() -> None:
         try:
-            await asyncio.to_thread(ends_after(cancelled, steps))
+            await (await begun_in_a_thread(ends_after(cancelled, steps)))
         finally:
             asyncio.get_running_loop().call_later(0.02, cancelled.set)
 
@@ -60,8 +76,7 @@ def test_a_handler_that_fails_ends_with_the_threads_of_its_tasks() -> None:
 
     async def handler() -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(asyncio.to_thread(ends_after(failed, steps)))
-            await asyncio.sleep(0)
+            await begun_in_a_thread(ends_after(failed, steps), group.create_task)
             group.create_task(fail())
 
     with pytest.raises(ExceptionGroup):
@@ -74,8 +89,7 @@ def test_a_limit_that_comes_while_threads_end_is_told_when_they_have() -> None:
     over = threading.Event()
 
     async def handler() -> None:
-        work = asyncio.create_task(asyncio.to_thread(ends_after(over, steps)))
-        await asyncio.sleep(0)
+        work = await begun_in_a_thread(ends_after(over, steps))
         asyncio.get_running_loop().call_later(0.02, over.set)
         work.cancel()
         raise ZeroDivisionError
