@@ -22,7 +22,6 @@ def measure(quick: bool) -> list[Figure]:
     """Both pools run at the same time; each sample is of a minute, in which such a folder is listed once at least."""
     rounds, seconds = (1, 20.0) if quick else (7, 60.0)
     counts = (0, COUNT)
-    samples: dict[int, list[float]] = {count: [] for count in counts}
     with ExitStack() as stack:
         try:
             base = stack.enter_context(filesystem.ext4())
@@ -36,13 +35,7 @@ def measure(quick: bool) -> list[Figure]:
             pools[count] = stack.enter_context(Pool(queue, workers=WORKERS))
             defer(queue, count)
         time.sleep(seconds / 2)  # polls back off to their slowest, and the first listing is over
-        for _ in range(rounds):
-            before = {count: processes.cpu_ns(pool.pid) for count, pool in pools.items()}
-            began = time.monotonic()
-            time.sleep(seconds)
-            elapsed = time.monotonic() - began
-            for count, pool in pools.items():
-                samples[count].append((processes.cpu_ns(pool.pid) - before[count]) / 1e6 / elapsed)
+        samples = processes.idle_cpu({count: pool.pid for count, pool in pools.items()}, rounds, seconds)
     case = f"pool of {WORKERS}, idle"
     more = [many - none for none, many in zip(samples[0], samples[COUNT], strict=True)]
     return [

@@ -30,11 +30,10 @@ _REPLACED_SECONDS = 90.0  # a keeper looks once a minute
 def measure(quick: bool) -> list[Figure]:
     """Idle for some rounds, then pushes to each pool in turn; a ratio is the median of the rounds' ratios."""
     count, rounds, seconds = (QUICK_COUNT, 2, 10.0) if quick else (COUNT, 5, 20.0)
-    idle: dict[str, list[float]] = {name: [] for name in (FRESH, GROWN, REPLACED)}
     with ExitStack() as stack:
         base = stack.enter_context(filesystem.ext4())
         pools: dict[str, Pool] = {}
-        for name in idle:
+        for name in (FRESH, GROWN, REPLACED):
             directory = stack.enter_context(filesystem.fresh_directory(base))
             queue = make_maildir(os.path.join(directory, "queue"))
             if name != FRESH:
@@ -47,13 +46,7 @@ def measure(quick: bool) -> list[Figure]:
             lambda: _size(pools[REPLACED]) < sizes[GROWN] / 10, _REPLACED_SECONDS, "the folder is replaced"
         )
         time.sleep(seconds)
-        for _ in range(rounds):
-            before = {name: processes.cpu_ns(pool.pid) for name, pool in pools.items()}
-            began = time.monotonic()
-            time.sleep(seconds)
-            elapsed = time.monotonic() - began
-            for name, pool in pools.items():
-                idle[name].append((processes.cpu_ns(pool.pid) - before[name]) / 1e6 / elapsed)
+        idle = processes.idle_cpu({name: pool.pid for name, pool in pools.items()}, rounds, seconds)
         waits = wake_ups_ms(pools, 50 if quick else 300)
     case = f"{count:,} drained, pool of {WORKERS}"
     figures = [
@@ -89,7 +82,7 @@ def wake_ups_ms(pools: dict[str, Pool], pushes: int) -> dict[str, list[float]]:
     waits = {}
     for name, pool in pools.items():
         notes = Path(pool.notes_path)
-        product.wait_until(lambda: len(notes.read_text().splitlines()) >= pushes, 10, "every push handled")  # noqa: B023
+        product.wait_until(lambda: len(notes.read_text().splitlines()) >= pushes, 10, "every push handled")  # noqa: B023  # called at once
         begun = {key: int(ns) for key, _, ns in map(str.split, notes.read_text().splitlines())}
         all_ms = [(begun[key] - ns) / 1e6 for key, ns in returned[name].items()]
         waits[name] = [statistics.median(all_ms[at : at + 25]) for at in range(0, pushes, 25)]

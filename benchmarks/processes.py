@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 # A title, "maildefer: scout run/queue", or what a child of its own was started as, "maildefer.pool.keeper.keeper".
@@ -29,6 +34,18 @@ def tree(pid: int) -> list[int]:
 def cpu_ns(pid: int) -> int:
     """CPU that the tree under `pid` used so far, ended children of `pid` included (those to a tick)."""
     return sum(map(own_cpu_ns, tree(pid))) + _ended_children_ns(pid)
+
+
+def idle_cpu(pids: Mapping[T, int], rounds: int, seconds: float) -> dict[T, list[float]]:
+    """Wait for so many rounds; the processor time of each process and its children in each, in ms/s."""
+    found: dict[T, list[float]] = {name: [] for name in pids}
+    for _ in range(rounds):
+        before, began = {name: cpu_ns(pid) for name, pid in pids.items()}, time.monotonic()
+        time.sleep(seconds)
+        elapsed = time.monotonic() - began
+        for name, pid in pids.items():
+            found[name].append((cpu_ns(pid) - before[name]) / 1e6 / elapsed)
+    return found
 
 
 def own_cpu_ns(pid: int) -> int:

@@ -116,8 +116,7 @@ class Traffic:
 
         def handled() -> None:
             come()
-            ended = lambda: self._crew.count("attempt.ended") - before >= count  # noqa: E731
-            eventually(ended, "all are handled", 300)
+            eventually(lambda: self._crew.count("attempt.ended") - before >= count, "all are handled", 300)
 
         counts = sum(self._counted(clients, handled), Counter[str]())
         share = (time.monotonic() - began) / self._seconds

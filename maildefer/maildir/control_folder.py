@@ -42,7 +42,7 @@ def make_control(queue: str, format: Format, system: System) -> None:
     draft = f"{CONTROL_DRAFT}{system.pid()}-{system.token(6)}"
     path = f"{queue}/tmp/{draft}"
     keeps_journal = unconfined(system) is SYSTEM and may_map(queue)
-    for name in ("", *CONTROL_FOLDERS, *_JOURNAL[: int(keeps_journal)]):
+    for name in ("", *CONTROL_FOLDERS, *(_JOURNAL if keeps_journal else ())):
         make_in(queue, f"tmp/{draft}/{name}".rstrip("/"), system)
     text = json.dumps(
         {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
