@@ -20,11 +20,14 @@ demo: setup  ## see it: mail by SMTP, eight workers, a worker killed, nothing lo
 	@$(PYTHON) -m benchmarks.demo
 
 # The long tests come first (tests/conftest.py), and are handed out a few at a time. Pools and guests mostly wait, so four
-# tests with them run at once; they stand by themselves, as those of the first part leave them no processor.
+# tests with them run at once; they stand by themselves, as those of the first part leave them no processor. Both parts
+# run, whatever the first has found.
 test: setup  ## all checks and all tests
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint test-packages
-	$(PYTHON) -m pytest $(PYTEST_FLAGS) --maxschedchunk=8 -m "not lifecycle and not mount"
-	$(PYTHON) -m pytest -n 4 --dist=loadgroup -m "lifecycle or mount"
+	@code=0; \
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) --maxschedchunk=8 -m "not lifecycle and not mount" || code=1; \
+	$(PYTHON) -m pytest -n 4 --dist=loadgroup -m "lifecycle or mount" || code=1; \
+	exit $$code
 
 test-packages: setup
 	@.ci/setup test
