@@ -1,12 +1,18 @@
-"""What a long backlog costs: CPU per message over a full drain of ten times the entries, and memory meanwhile."""
+"""What a long backlog costs: processor time a message, and memory, over full drains of two lengths and within one.
+
+The drains in turn have 10,000 and 100,000 entries; the one that is looked at from tenth to tenth has a million.
+"""
 
 from __future__ import annotations
 
 import os
+import statistics
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 from benchmarks import filesystem, processes
 from benchmarks.drain import maildir_empty, refuse_unhandled
@@ -21,6 +27,8 @@ CPU_LIMIT = Limit(bound=1.15, at_most=True)
 # A tenth: the allocator's own noise, nothing that grows with a backlog.
 FLAT_LIMIT = Limit(bound=1.1, at_most=True)
 SAMPLE_SECONDS = 0.05
+TENTHS = 10
+_ATTEMPT = b" event=attempt.ended "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +53,66 @@ def measure(quick: bool) -> list[Figure]:
         cpu = interleave(
             {f"{short:,}": lambda: one(short), f"{long:,}": lambda: one(long)}, rounds, note=print
         )
-    return list(_figures(cpu, costs))
+    return [*_figures(cpu, costs), *_tenths(100_000 if quick else 1_000_000)]
+
+
+def _tenths(entries: int) -> Iterator[Figure]:
+    """One drain, by the attempts that the pool's log had at each moment."""
+    try:
+        with filesystem.ext4(entries * 8192 + (1 << 30), 4096) as base:
+            samples = _watched_drain(base, entries)
+    except Unavailable as why:
+        print(f"  no drain from tenth to tenth: {why}")
+        return
+    counts = [sample.attempts for sample in samples]
+    marks = [
+        samples[min(bisect_left(counts, part * entries // TENTHS), len(counts) - 1)]
+        for part in range(TENTHS + 1)
+    ]
+    case = f"one drain of {entries:,}, {WORKERS} workers"
+    cpu = [
+        (end.cpu_ns - begin.cpu_ns) / (end.attempts - begin.attempts) / 1_000
+        for begin, end in pairwise(marks)
+    ]
+    dearest = max(cpu) / statistics.median(cpu)
+    yield _figure("CPU of its tenths", "µs/msg", cpu, case=case)
+    yield _figure("CPU, the dearest tenth / their median", "times", [dearest], FLAT_LIMIT, case=case)
+    for role in ROLES:
+        growth = marks[-1].rss_bytes[role] / marks[1].rss_bytes[role]
+        yield _figure(
+            f"RSS of {role}, after the last tenth / the first", "times", [growth], FLAT_LIMIT, case=case
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A pool in mid-drain: attempts that its log has, processor time of all its processes, and memory."""
+
+    attempts: int
+    cpu_ns: int
+    rss_bytes: dict[str, int]
+
+
+def _watched_drain(base: str, entries: int) -> list[Sample]:
+    queue = make_maildir(os.path.join(base, "queue"))
+    with Pool(queue, workers=WORKERS, application="noop") as pool, open(pool.log_path, "rb") as log:
+        pool.pause()
+        fill(queue, entries)
+        filesystem.settle_disk(base)
+        pool.wait_until_idle()
+        samples, attempts = list[Sample](), log.read().count(_ATTEMPT)
+        deadline = time.monotonic() + 60 + entries / 1_000
+        pool.resume()
+        while attempts < entries:
+            attempts += sum(line.count(_ATTEMPT) for line in log)
+            rss: dict[str, int] = {}
+            _note_peaks(pool.pid, rss)
+            samples.append(Sample(attempts=attempts, cpu_ns=processes.cpu_ns(pool.pid), rss_bytes=rss))
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{entries} entries not drained in time")
+            time.sleep(SAMPLE_SECONDS)
+        refuse_unhandled(queue)
+    return samples
 
 
 def _figures(cpu: dict[str, list[float]], costs: dict[str, list[Cost]]) -> Iterator[Figure]:
@@ -113,6 +180,11 @@ def _place() -> Iterator[str]:
         place.__exit__(None, None, None)
 
 
-def _figure(name: str, unit: str, samples: list[float], limit: Limit | None = None) -> Figure:
-    case = f"drain, {WORKERS} workers"
+def _figure(
+    name: str,
+    unit: str,
+    samples: list[float],
+    limit: Limit | None = None,
+    case: str = f"drain, {WORKERS} workers",
+) -> Figure:
     return Figure(benchmark="backlog", case=case, name=name, unit=unit, samples=samples, limit=limit)

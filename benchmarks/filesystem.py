@@ -19,17 +19,18 @@ EXT4_BYTES = 3 << 30  # sparse: 100,000 entries of 2 KiB take 0.5 GiB of it
 
 
 @contextmanager
-def ext4() -> Iterator[str]:
-    """A fresh ext4 with its journal on a loop file; needs root. mkfs's defaults, but inodes for small files."""
+def ext4(size_bytes: int = EXT4_BYTES, inode_bytes: int = 8192) -> Iterator[str]:
+    """A fresh ext4 with its journal on a loop file; needs root. mkfs's defaults, but an inode for so many bytes."""
     _require_ext4()
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ext4-", dir=CACHE) as base:
         image, point = Path(base, "image"), Path(base, "mount")
         with image.open("wb") as file:
-            file.truncate(EXT4_BYTES)
+            file.truncate(size_bytes)
         point.mkdir()
         _run(
-            "mkfs.ext4", "-q", "-F", "-i", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)
+            *("mkfs.ext4", "-q", "-F", "-i", str(inode_bytes)),
+            *("-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)),
         )
         _run("mount", "-o", "loop", str(image), str(point))  # the loop device goes with the last unmount
         try:
