@@ -240,8 +240,13 @@ def _explained(
     each: OpenKey, ledger: KeyLedger, strangers: dict[str, str], blind: dict[str, list[str]]
 ) -> str | None:
     """The reason, other than a loss, for which a record of the key's end may be missing; None without one."""
-    if each.moved_to is not None and (reason := strangers.get(_leads_to(each.queue, each.moved_to))):
-        return f"handed to another queue, of which nothing is known: {reason}"
+    if each.moved_at is not None and each.moved_to is not None:
+        path = _leads_to(each.queue, each.moved_to)
+        if reason := strangers.get(path):
+            return f"handed to another queue, of which nothing is known: {reason}"
+        kept_since = {ledger.queues[number].path: since for number, since in ledger.kept_since.items()}
+        if path != each.queue.path and each.moved_at <= kept_since.get(path, 0.0) + _CLOCKS_SECONDS:
+            return "handed to another queue, whose journal began only then or later"
     if each.kept:
         return "whoever deleted, popped or withdrew it found it gone: perhaps by a lost reply"
     if silent := blind.get(each.queue.path):

@@ -58,6 +58,7 @@ class OpenKey:
     key: str
     pushed_at: float  # by the clock of the host that accepted it
     queue: Layout
+    moved_at: float | None  # by the clock of the host that moved it last
     moved_to: str | None  # a path below the queue whose journal says so, or below another one
     kept: bool  # somebody was about to unlink it, and found it gone
 
@@ -153,13 +154,14 @@ class KeyLedger:
 
     def missing(self) -> Iterator[OpenKey]:
         """The open keys that were not located, oldest first."""
-        columns = "key, pushed_at, queue, moved_to, kept"
+        columns = "key, pushed_at, queue, moved_at, moved_to, kept"
         rows = self._run(f"SELECT {columns} FROM open WHERE folder IS NULL ORDER BY pushed_at, key")
-        for key, pushed_at, queue, moved_to, kept in rows:
+        for key, pushed_at, queue, moved_at, moved_to, kept in rows:
             yield OpenKey(
                 key=os.fsdecode(key),
                 pushed_at=pushed_at,
                 queue=self.queues[queue],
+                moved_at=moved_at,
                 moved_to=None if moved_to is None else os.fsdecode(moved_to),
                 kept=bool(kept),
             )

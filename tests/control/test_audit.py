@@ -150,6 +150,32 @@ def test_what_was_handed_to_a_queue_without_a_journal_is_unproven(queue: Layout,
     assert "keeps no journal" in suspect.why
 
 
+def test_what_was_handed_to_a_queue_before_its_journal_began_is_unproven(
+    queue: Layout, tmp_path: Path
+) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    record_keeping.end_journal(other)
+    key = push(queue)
+    claim(queue, key).handoff(other)
+    claim(other, f"{key},h=1,n=1").ack()
+    journal.begin_journal(other)
+    record_keeping.expect_records(other, None)
+    [suspect] = audited(queue).suspects
+    assert suspect.verdict == "unproven"
+    assert "whose journal began" in suspect.why
+
+
+def test_what_was_handed_to_a_queue_since_its_journal_began_is_lost(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    journal.begin_journal(other)
+    record_keeping.expect_records(other, time.time() - 600)
+    key = push(queue)
+    claim(queue, key).handoff(other)
+    os.unlink(f"{other.new}/{key},h=1,n=1")
+    [suspect] = audited(queue).suspects
+    assert suspect.verdict == "lost"
+
+
 def test_entries_of_other_writers_accuse_nobody(queue: Layout) -> None:
     Path(queue.new, "1.somebody").write_bytes(DATA)
     claim(queue, "1.somebody").ack()
