@@ -13,15 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 from maildefer.backoff import Backoff
-from maildefer.control.journal_gaps import silent_writers
-from maildefer.control.key_ledger import HostBoot, KeyLedger, OpenKey
+from maildefer.control.journal_gaps import CLOCKS_SECONDS, EndedBoot, ended_boots, silent_writers
+from maildefer.control.key_ledger import KeyLedger, OpenKey
 from maildefer.errors import JournalMissing, MaildeferError
 from maildefer.maildir.drafts.synced import recover
-from maildefer.maildir.journal_file import boot_name, former_host_name, host_name
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import FOLDERS, Folder
@@ -33,7 +31,6 @@ TIMEOUT_SECONDS = 60.0  # an NFS client may keep what was appended to itself for
 LEAST_LOOKS = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _MOST_NAMED = 10
-_CLOCKS_SECONDS = 60.0  # hosts' clocks may differ by so much; beyond it they warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +61,7 @@ class AuditReport:
     seconds: float
     unrecorded: int  # ends without a beginning: their pushes left no record
     unrecorded_keys: list[str]  # the first of them
+    unsynced: int  # pushes that left no record since their host stopped before it was on the disk
     unreadable: dict[str, str]  # files of journals, and why
     blind: list[str]  # users and pools that serve or push without records, and why, as far as known
     handed: int  # ends of what was handed over from queues that were not asked for, besides those of `ended`
@@ -128,8 +126,10 @@ def _audited(
     found.update(ledger.located())
     _seek_beginnings(ledger, system)  # of what was seen in a folder
     blind = silent_writers(ledger.queues, ledger.kept_since, timeout_seconds, system)
-    suspects = [_suspect(each, ledger, strangers, blind) for each in ledger.missing()]
-    unrecorded = sorted(ledger.unrecorded(now=system.time()))
+    boots = ended_boots(ledger.boots.values(), system)
+    suspects = [_suspect(each, ledger, strangers, blind, boots) for each in ledger.missing()]
+    beginless = sorted(ledger.unrecorded(now=system.time()))
+    unrecorded = [key for key in beginless if not any(boot.may_lack_push(key) for boot in boots)]
     return AuditReport(
         queues=[queue.path for queue in ledger.queues],
         accepted=accepted,
@@ -143,6 +143,7 @@ def _audited(
         seconds=system.boottime() - began,
         unrecorded=len(unrecorded),
         unrecorded_keys=unrecorded[:_MOST_NAMED],
+        unsynced=len(beginless) - len(unrecorded),
         unreadable=ledger.unreadable,
         blind=[f"{path}: {text}" for path, texts in blind.items() for text in texts],
         handed=handed,
@@ -223,9 +224,13 @@ def _locate(ledger: KeyLedger, *, again: bool, system: System) -> None:
 
 
 def _suspect(
-    each: OpenKey, ledger: KeyLedger, strangers: dict[str, str], blind: dict[str, list[str]]
+    each: OpenKey,
+    ledger: KeyLedger,
+    strangers: dict[str, str],
+    blind: dict[str, list[str]],
+    boots: list[EndedBoot],
 ) -> Suspect:
-    why = _explained(each, ledger, strangers, blind)
+    why = _explained(each, ledger, strangers, blind, boots)
     return Suspect(
         key=each.key,
         queue=each.queue.path,
@@ -237,7 +242,11 @@ def _suspect(
 
 
 def _explained(
-    each: OpenKey, ledger: KeyLedger, strangers: dict[str, str], blind: dict[str, list[str]]
+    each: OpenKey,
+    ledger: KeyLedger,
+    strangers: dict[str, str],
+    blind: dict[str, list[str]],
+    boots: list[EndedBoot],
 ) -> str | None:
     """The reason, other than a loss, for which a record of the key's end may be missing; None without one."""
     if each.moved_at is not None and each.moved_to is not None:
@@ -245,31 +254,13 @@ def _explained(
         if reason := strangers.get(path):
             return f"handed to another queue, of which nothing is known: {reason}"
         kept_since = {ledger.queues[number].path: since for number, since in ledger.kept_since.items()}
-        if path != each.queue.path and each.moved_at <= kept_since.get(path, 0.0) + _CLOCKS_SECONDS:
+        if path != each.queue.path and each.moved_at <= kept_since.get(path, 0.0) + CLOCKS_SECONDS:
             return "handed to another queue, whose journal began only then or later"
     if each.kept:
         return "whoever deleted, popped or withdrew it found it gone: perhaps by a lost reply"
     if silent := blind.get(each.queue.path):
         return f"its end may have left no record: {silent[0]}"
     for gap in ledger.gaps:
-        if each.pushed_at <= gap.until + _CLOCKS_SECONDS:
+        if each.pushed_at <= gap.until + CLOCKS_SECONDS:
             return f"{gap.host} could not write its records for a time"
-    for over, after in _ended_boots(ledger.boots.values()):
-        if each.pushed_at <= over.last + _CLOCKS_SECONDS:
-            return (
-                f"{over.host} stopped and booted again{after}: its last records may not have reached the disk"
-            )
-    return None
-
-
-def _ended_boots(boots: Iterable[HostBoot]) -> list[tuple[HostBoot, str]]:
-    """The boots after which their host booted again, as other records say, or this host itself."""
-    of_host: dict[str, list[HostBoot]] = {}
-    for boot in sorted(boots, key=lambda boot: boot.first):
-        of_host.setdefault(boot.host, []).append(boot)
-    ended = []
-    for host, known in of_host.items():
-        ended += [(one, "") for one, other in pairwise(known) if other.first > one.last]
-        if host in (host_name(), former_host_name()) and known[-1].name != boot_name():
-            ended.append((known[-1], " since"))
-    return ended
+    return next((boot.why for boot in boots if each.pushed_at <= boot.last + CLOCKS_SECONDS), None)

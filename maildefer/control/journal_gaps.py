@@ -1,12 +1,16 @@
-"""Finding the users and pools that handle a queue's mail now and leave no records in its journal."""
+"""Finding whose records a queue's journal lacks: users and pools that leave none, and hosts that stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from maildefer.control.requests import read_leases
 from maildefer.errors import MaildeferError
+from maildefer.maildir import names
+from maildefer.maildir.journal_file import boot_name, former_host_name, host_name
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.recording import barred_writers
 from maildefer.maildir.system import System
@@ -14,6 +18,64 @@ from maildefer.untrusted import number
 
 _TOLD_SECONDS: Final = 12.0  # two beats, in which a keeper tells that there are other workers
 _PAUSE_SECONDS: Final = 1.0
+CLOCKS_SECONDS: Final = 60.0  # hosts' clocks may differ by so much; beyond it they warn
+
+
+@dataclass(frozen=True, slots=True)
+class JournalGap:
+    """A time in which a host could not write its records."""
+
+    host: str
+    since: float
+    until: float
+
+
+@dataclass(slots=True)
+class HostBoot:
+    """One boot of a host, as far as it wrote anything."""
+
+    host: str
+    name: str
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndedBoot:
+    """A boot of a host that has booted again since: its last records may not have reached the disk."""
+
+    hosts: tuple[str, ...]  # its names, of which the first is that in the journal
+    last: float  # of its records
+    until: float  # when the host had surely booted again
+    why: str
+
+    def may_lack_push(self, key: str) -> bool:
+        """Whether it may have accepted this key, and stopped before the record of it was on the disk."""
+        host = key.split(".", 2)[-1].partition(",")[0]
+        if host not in self.hosts or (pushed_at := names.pushed_by_us_at(key)) is None:
+            return False
+        return self.last - CLOCKS_SECONDS <= pushed_at <= self.until + CLOCKS_SECONDS
+
+
+def ended_boots(boots: Iterable[HostBoot], system: System) -> list[EndedBoot]:
+    """The boots after which their host booted again, as other records say, or this host itself."""
+    of_host: dict[str, list[HostBoot]] = {}
+    for boot in sorted(boots, key=lambda boot: boot.first):
+        of_host.setdefault(boot.host, []).append(boot)
+    ended, here = [], (host_name(), former_host_name())
+    lost = "its last records may not have reached the disk"
+    for host, known in of_host.items():
+        hosts = (host, *here) if host in here else (host,)
+        again = f"{host} stopped and booted again"
+        ended += [
+            EndedBoot(hosts, one.last, other.first, f"{again}: {lost}")
+            for one, other in pairwise(known)
+            if other.first > one.last
+        ]
+        if host in here and known[-1].name != boot_name():
+            booted_at = system.time() - system.boottime()
+            ended.append(EndedBoot(hosts, known[-1].last, booted_at, f"{again} since: {lost}"))
+    return ended
 
 
 def silent_writers(

@@ -17,6 +17,7 @@ from maildefer.untrusted import UntrustedRecord, open_plain
 _NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[a-zA-Z0-9-]+){2,4}\.(pushed|settled)")
 _LONGEST_BYTES: Final = 1 << 14  # of a record: its names may be quoted, and its path be long
 _MOST_PASSED_BYTES: Final = 1 << 20  # of what is no record; beyond, no journal's file
+_MOST_ROOM_BYTES: Final = 1 << 26  # at one place; a power cut may take half a minute's records
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def read_lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
 
     Raises OSError, and UntrustedRecord for a file that is none of a journal.
     """
-    passed, began = 0, at
+    passed = 0
     room = 0  # what a mapped file has ahead, or a host did not write before it stopped
     with open(open_plain(path)[0], "rb") as file:
         file.seek(at)
@@ -54,7 +55,7 @@ def read_lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
             written = line.rstrip(b"\0")
             if not written:
                 room += len(line)
-                if room > _MOST_PASSED_BYTES:
+                if room > _MOST_ROOM_BYTES:
                     raise UntrustedRecord("holds what are no records")
                 continue
             at, room = at + room, 0
@@ -66,7 +67,9 @@ def read_lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
                 passed += len(line)
                 if passed > _MOST_PASSED_BYTES:
                     raise UntrustedRecord("holds what are no records")
-        if passed and at == began + passed:
+        if (
+            passed and at == passed
+        ):  # else it has some before: a power cut may leave a torn one with room behind it
             raise UntrustedRecord("holds no record")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from maildefer.control import journal_reader
+from maildefer.control.journal_gaps import HostBoot, JournalGap
 from maildefer.control.journal_reader import JournalRecord
 from maildefer.maildir import names
 from maildefer.maildir.journal import HANDOFFS_FIELD, KEPT_SECONDS
@@ -42,6 +43,7 @@ _EARLY = """
 INSERT INTO early VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET day = excluded.day, ended_at = excluded.ended_at
 """
+_ACCEPT = "INSERT OR IGNORE INTO open (key, pushed_at, queue) VALUES (?, ?, ?)"
 _LOCATE = "UPDATE open SET folder = ? WHERE key = ? AND folder IS NULL"
 _SEEN = "INSERT OR IGNORE INTO seen SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM open WHERE key = ?1)"
 _UNRECORDED = """
@@ -61,25 +63,6 @@ class OpenKey:
     moved_at: float | None  # by the clock of the host that moved it last
     moved_to: str | None  # a path below the queue whose journal says so, or below another one
     kept: bool  # somebody was about to unlink it, and found it gone
-
-
-@dataclass(frozen=True, slots=True)
-class JournalGap:
-    """A time in which a host could not write its records."""
-
-    host: str
-    since: float
-    until: float
-
-
-@dataclass(slots=True)
-class HostBoot:
-    """One boot of a host, as far as it wrote anything."""
-
-    host: str
-    name: str
-    first: float
-    last: float
 
 
 class KeyLedger:
@@ -245,12 +228,12 @@ class KeyLedger:
         self._run("DELETE FROM seen WHERE key = ?", key)
 
     def _accept(self, queue: int, key: bytes, when: float) -> None:
-        self.accepted += 1
         self.since = when if self.since is None else min(self.since, when)
-        if not self._run("DELETE FROM early WHERE key = ?", key).rowcount:
-            self._run(
-                "INSERT OR REPLACE INTO open (key, pushed_at, queue) VALUES (?, ?, ?)", key, when, queue
-            )
+        if (
+            self._run("DELETE FROM early WHERE key = ?", key).rowcount
+            or self._run(_ACCEPT, key, when, queue).rowcount
+        ):
+            self.accepted += 1  # else whoever recovered it, and its pusher, have both recorded it
 
     def _end(self, queue: int, record: JournalRecord, *, is_own: bool) -> None:
         if not self._run("DELETE FROM open WHERE key = ?", os.fsencode(record.key)).rowcount:

@@ -2,8 +2,7 @@
 
 A journal is kept if `.maildefer/journal/` is a directory, by every process that begins to use the queue after that.
 There are two files for each day, each boot of a host and each user, to which all processes of that user append; those
-with many records have files of their own (`journal_file`), as have those that find something else under that name.
-`mx1` stands for the host's label.
+with many records have files of their own (`journal_file`), as have those that find something else there; `mx1`: a host.
 
     2026-11-24.mx1.0f8fad5b.0.pushed     TIME begin journal SINCE .   every push is to have a record from then on
                                          TIME push KEY .              after it was durable, before it is acknowledged
@@ -34,7 +33,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Final, Literal
 
-from maildefer.maildir import control_folder
+from maildefer.maildir import control_folder, durable
 from maildefer.maildir.journal_file import (
     AppendedFile,
     JournalFile,
@@ -289,6 +288,7 @@ def begin_journal(layout: Layout) -> bool:
     made = make_in(layout.path, recording.JOURNAL, SYSTEM)
     recording.give_journal_rights(layout.path)  # also where root, or a umask, has closed it to others
     if made:
+        durable.sync_directory(layout.control)
         _journals.pop(layout.path, None)
     return made
 

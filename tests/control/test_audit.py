@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -15,8 +16,9 @@ import pytest
 from maildefer.control.audit import AuditReport, audit
 from maildefer.control.key_ledger import KeyLedger
 from maildefer.errors import JournalMissing, MaildeferError
-from maildefer.maildir import journal
+from maildefer.maildir import durable, journal
 from maildefer.maildir.claims import Claim, Claimer
+from maildefer.maildir.drafts import synced
 from maildefer.maildir.journal_file import former_host_name, host_name
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
@@ -232,6 +234,55 @@ def test_an_earlier_boot_of_this_host_is_one_whatever_version_has_named_it(
     assert (suspect.verdict, "booted again since" in suspect.why) == ("unproven", True)
 
 
+def test_a_push_whose_record_a_power_cut_has_taken_is_told_from_one_without_a_right(queue: Layout) -> None:
+    began = int(time.time()) - 1000
+    missing = [(100, "a"), (300, "a"), (700, "a"), (300, "b")]
+    keys = [f"{began + when}.M000000P1Q1R0123456789abcdef.{host},S=1" for when, host in missing]
+    write(queue, "2026-11-24.a.boot1.pushed", f"{began}.0 push 1.a", f"{began + 200}.0 push 2.a")
+    for name in ("1.a", "2.a", *keys):
+        Path(queue.new, name).touch()
+    assert audited(queue).unrecorded_keys == sorted(keys), "its host has not booted again"
+    write(queue, "2026-11-24.a.boot2.pushed", f"{began + 400}.0 push 3.a")
+    Path(queue.new, "3.a").touch()
+    report = audited(queue)
+    assert (report.unsynced, report.unrecorded_keys) == (1, sorted({*keys} - {keys[1]}))
+
+
+@pytest.mark.parametrize("since", [-300, 300])
+def test_a_push_since_this_host_has_booted_again_is_to_have_a_record(queue: Layout, since: int) -> None:
+    booted_at = int(SYSTEM.time() - SYSTEM.boottime())
+    key = f"{booted_at + since}.M000000P1Q1R0123456789abcdef.{host_name()},S=1"
+    write(queue, f"2026-11-24.{host_name()}.boot1.pushed", f"{booted_at - 400}.0 push 1.a")
+    for name in ("1.a", key):
+        Path(queue.new, name).touch()
+    report = audited(queue)
+    assert (report.unsynced, report.unrecorded) == ((1, 0) if since < 0 else (0, 1))
+
+
+def test_a_push_with_two_records_is_one_message(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1000.0 push 1.a", "1001.0 push 1.a", "1002.0 push 2.b")
+    write(queue, "2026-11-24.a.1.settled", "1001.0 ack 1.a")
+    Path(queue.new, "2.b").touch()
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects) == (2, 1, [])
+
+
+def test_a_push_that_goes_on_after_its_entry_was_recovered_is_one_message(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "keeps_order", lambda device: True)
+    os.mkdir(queue.synced)
+
+    def rename(source: str, target: str) -> None:
+        synced.recover(queue, mount_time=math.inf)
+        os.rename(source, target)
+
+    key = Pusher(queue, host=LABEL, system=replace(SYSTEM, rename=rename)).push(lambda stem: [DATA])
+    assert [os.listdir(queue.new), os.listdir(queue.synced)] == [[key], []]
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects, report.unrecorded) == (1, 0, [], 0)
+
+
 def test_a_full_disk_is_told_from_a_loss_by_the_gap(queue: Layout) -> None:
     write(queue, "2026-11-24.a.1.pushed", "1000.0 push 1.a", "3000.0 push 2.b")
     write(queue, "2026-11-24.a.1.settled", "1900.0 gap 1500.0")
@@ -382,11 +433,29 @@ def test_a_file_of_the_journal_without_any_record_is_named(queue: Layout) -> Non
     assert audited(queue).unreadable == {}, "what was torn spoils no other record"
 
 
+def test_a_torn_record_before_room_that_was_not_used_leaves_the_file_a_journals(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.m0.pushed", "1000.0 push 1.a")
+    with open(f"{queue.journal}/2026-11-24.a.1.m0.pushed", "ab") as file:
+        file.write(b"\n1001.0 pu" + bytes(1 << 16))
+    report = audited(queue)
+    assert (verdicts(report), report.unreadable) == ({"1.a": "lost"}, {})
+
+
+def test_records_behind_those_that_a_power_cut_has_taken_are_read(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.m0.pushed", "1000.0 push 1.a")
+    with open(f"{queue.journal}/2026-11-24.a.1.m0.pushed", "ab") as file:
+        file.write(bytes(3 << 20))
+    write(queue, "2026-11-24.a.1.m0.pushed", "1001.0 push 2.b")
+    report = audited(queue)
+    assert (verdicts(report), report.unreadable) == ({"1.a": "lost", "2.b": "lost"}, {})
+
+
 def test_a_file_of_the_journal_that_is_none_is_named_and_passed_over(queue: Layout) -> None:
     push(queue)
     os.mkfifo(f"{queue.journal}/2026-11-24.a.1.pushed")
     os.symlink("/etc/passwd", f"{queue.journal}/2026-11-24.b.1.settled")
-    Path(f"{queue.journal}/2026-11-24.c.1.settled").write_bytes(b"\0" * (2 << 20))
+    Path(f"{queue.journal}/2026-11-24.c.1.settled").touch()
+    os.truncate(f"{queue.journal}/2026-11-24.c.1.settled", (64 << 20) + 1)
     report = audited(queue)
     assert report.accepted == 1
     assert {os.path.basename(path)[11:12]: why for path, why in report.unreadable.items()} == {

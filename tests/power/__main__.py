@@ -2,7 +2,8 @@
 
 It prints one line of JSON.  `--forget files`, `directories` or `markers` plants a bug: those are not synced; `order`
 has the filesystem taken for one that keeps the order of changes.  `--one-sync` has one sync do for a push: then
-`--forget check` takes whatever a cut has left for whole, and `recovery` leaves it where it is.
+`--forget check` takes whatever a cut has left for whole, and `recovery` leaves it where it is.  `--replace` has emptied
+folders replaced all the time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections import Counter
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -20,13 +22,15 @@ from tempfile import TemporaryDirectory
 from typing import Final
 from unittest.mock import patch
 
-from maildefer.maildir import durable
+from maildefer.control import journal_gaps
+from maildefer.maildir import durable, journal, journal_file
 from maildefer.maildir.drafts import synced
 from tests.power.disks import MAKE
 from tests.power.inspection import complaints, mounted
 from tests.power.mapper import Recorder
 from tests.power.record import Cut, Entry, cuts, entries, marks_before
 from tests.power.workload import work
+from tests.support.queues import LABEL
 
 _LOG_BYTES: Final = 1 << 30  # sparse
 
@@ -41,6 +45,9 @@ class Trial:
     keeps_order: bool = False
     options: str = ""  # of the mount
     one_sync: bool = False
+    replaces: bool = False
+    replaced: int = 0
+    audited: Counter[str] = field(default_factory=Counter)  # over all cuts: what audits said
     recovered: int = 0  # over all cuts: what was whole
     torn: int = 0
 
@@ -57,7 +64,15 @@ class Trial:
         try:
             with Recorder(disk, log) as recorder, mounted(recorder.path, point, self.kind, *self._with()):
                 self.keeps_order = durable.keeps_order(os.stat(point).st_dev)
-                work(f"{point}/queue", pushes, seed, recorder.mark, forget, one_sync=self.one_sync)
+                self.replaced = work(
+                    f"{point}/queue",
+                    pushes,
+                    seed,
+                    recorder.mark,
+                    forget,
+                    one_sync=self.one_sync,
+                    replaces=self.replaces,
+                )
         finally:
             subprocess.run(["losetup", "--detach", disk, log], check=True)
 
@@ -77,7 +92,8 @@ class Trial:
                     marks = marks_before(log, cut)
                     text = f"cut at {cut.end} of {len(log)}, {len(cut.pieces)} pieces more"
                     self.found += [
-                        f"{text}: {what}" for what in complaints(f"{point}/queue", marks, self._report)
+                        f"{text}: {what}"
+                        for what in complaints(f"{point}/queue", marks, self._report, self.audited)
                     ]
 
     def _with(self, *more: str) -> list[str]:
@@ -126,15 +142,23 @@ def main() -> int:
     )
     parser.add_argument("--mount", default="", metavar="OPTIONS", help="of mount(8), such as data=writeback")
     parser.add_argument("--one-sync", action="store_true", help="for a push")
+    parser.add_argument("--replace", action="store_true", help="emptied folders")
     options = parser.parse_args()
     random = Random(options.seed)
+    journal_file.name_host_with(lambda: LABEL)
     planted = {
         "order": patch.object(durable, "keeps_order", lambda device: True),
         "check": patch.object(synced, "_is_whole", lambda *arguments: True),
         "recovery": patch.object(synced, "_is_left", lambda *arguments: False),
     }
     with planted.get(options.forget, nullcontext()), TemporaryDirectory(dir="/dev/shm") as home:
-        trial = Trial(options.filesystem, Path(home), options=options.mount, one_sync=options.one_sync)
+        trial = Trial(
+            options.filesystem,
+            Path(home),
+            options=options.mount,
+            one_sync=options.one_sync,
+            replaces=options.replace,
+        )
         trial.record(options.pushes, options.seed, options.forget)
         log = list(entries(f"{home}/log"))
         begin = next(number for number, entry in enumerate(log) if entry.mark == "begin")
@@ -144,7 +168,9 @@ def main() -> int:
             if 0 < options.cuts < len(every)
             else every
         )
-        with patch.object(synced, "boot_name", lambda: "another"):
+        with ExitStack() as booted_again:
+            for module in (journal, journal_file, journal_gaps, synced):
+                booted_again.enter_context(patch.object(module, "boot_name", lambda: "another"))
             trial.cut(log, chosen)
     print(
         json.dumps(
@@ -156,6 +182,8 @@ def main() -> int:
                 "keeps_order": trial.keeps_order,
                 "cuts": len(chosen),
                 "possible": len(every),
+                "replaced": trial.replaced,
+                **trial.audited,
                 "recovered": trial.recovered,
                 "torn": trial.torn,
                 "found": trial.found,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from maildefer import Queue
+from maildefer.control.audit import audit
 from maildefer.maildir import journal, scan
 from maildefer.maildir.drafts.synced import recover
 from maildefer.maildir.layout import Layout, open_queue
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import read_reason
+from maildefer.maildir.system import SYSTEM
 from tests.power.workload import UNIQUE, digest
 
 _UNENDED = ("new", "cur", "later_new")
@@ -33,10 +36,12 @@ def mounted(device: str, point: str, kind: str, *more: str) -> Iterator[None]:
         subprocess.run(["umount", point], check=True)
 
 
-def complaints(path: str, marks: Iterable[str], report: Callable[[str, bool], None]) -> Iterator[str]:
+def complaints(
+    path: str, marks: Iterable[str], report: Callable[[str, bool], None], audited: Counter[str]
+) -> Iterator[str]:
     """What is wrong with the queue at `path` after these marks; nothing, if all is well.
 
-    `report` is told what the cut has left where one sync was to do for a push.
+    `report` is told what the cut has left where one sync was to do for a push; `audited` adds up what audits say.
     """
     pushed: dict[str, str] = {}
     acking: set[str] = set()
@@ -75,6 +80,33 @@ def complaints(path: str, marks: Iterable[str], report: Callable[[str, bool], No
     key = Queue(path).push(b"Subject: life goes on\n\n")
     if Queue(path).get(key).Data != b"Subject: life goes on\n\n":
         yield "a new message does not come back"
+    yield from _misjudged(layout, pushed, acking, audited)
+
+
+def _misjudged(
+    layout: Layout, pushed: Iterable[str], acking: set[str], audited: Counter[str]
+) -> Iterator[str]:
+    """What the audit says that is not so, of what this host did before it stopped, and does not say that is."""
+    report = audit([layout.path], timeout_seconds=0, system=replace(SYSTEM, sleep=lambda seconds: None))
+    found, suspects = _entries(layout), {suspect.key: suspect for suspect in report.suspects}
+    for suspect in report.suspects:
+        if suspect.verdict == "lost" or suspect.key in found:
+            yield f"the audit calls {suspect.key} {suspect.verdict}: {suspect.why}"
+    for key in pushed:
+        if not found[key] and key not in acking and key not in suspects and _is_recorded(layout, key):
+            yield f"the audit does not name {key}, which is lost"
+    if report.unrecorded or report.unreadable:
+        yield f"the audit calls {report.unrecorded_keys} unrecorded, and {report.unreadable} unreadable"
+    audited.update(
+        accepted=report.accepted, unproven=len(suspects), unsynced=report.unsynced, torn_records=report.torn
+    )
+
+
+def _is_recorded(layout: Layout, key: str) -> bool:
+    files = [
+        _read(f"{layout.journal}/{name}") for name in os.listdir(layout.journal) if name.endswith(".pushed")
+    ]
+    return any(f" push {key} .".encode() in data for data in files)
 
 
 def _keys(layout: Layout, folder: str) -> list[str]:

@@ -49,7 +49,9 @@ def try_cuts(guest: Guest, kind: str, *more: str) -> dict[str, Any]:
 @pytest.mark.invariant(1)
 @pytest.mark.invariant(2)
 @pytest.mark.parametrize("kind", MAKE)
-def test_what_was_acknowledged_survives_each_power_cut(kind: str, guest: Guest, tell: Tell) -> None:
+def test_what_was_acknowledged_survives_each_power_cut_and_is_proven(
+    kind: str, guest: Guest, tell: Tell
+) -> None:
     facts = try_cuts(guest, kind, "--cuts", CUTS)
     found = facts.pop("found")
     tell(filesystem=kind, kernel=guest.check(["uname", "-r"]).strip(), **facts, found=len(found))
@@ -58,6 +60,21 @@ def test_what_was_acknowledged_survives_each_power_cut(kind: str, guest: Guest, 
     assert facts["unique"] >= 3, "keys become free again"
     assert facts["keeps_order"] == (kind != "btrfs")
     assert facts["cuts"] >= int(CUTS)
+    assert facts["unsynced"], "some cuts come between a push and the writing of its record"
+
+
+@pytest.mark.invariant(1)
+@pytest.mark.invariant(2)
+@pytest.mark.parametrize("kind", MAKE if WHOLE else ["ext4", "btrfs"])
+def test_power_cuts_while_emptied_folders_are_replaced_lose_nothing(
+    kind: str, guest: Guest, tell: Tell
+) -> None:
+    facts = try_cuts(guest, kind, "--replace", "--cuts", CUTS)
+    found = facts.pop("found")
+    tell(filesystem=kind, **facts, found=len(found))
+    assert found == [], "\n".join(found)
+    assert facts["pushed"] == int(PUSHES)
+    assert facts["replaced"], "folders are emptied again and again"
 
 
 ONE_SYNC = [("ext4", ""), ("xfs", "")]
@@ -102,7 +119,7 @@ if WHOLE:
 
 @pytest.mark.parametrize(("kind", "forgotten"), FORGOTTEN)
 def test_a_sync_that_is_left_out_is_found(kind: str, forgotten: str, guest: Guest, tell: Tell) -> None:
-    facts = try_cuts(guest, kind, "--forget", forgotten, "--cuts", "0" if forgotten == "order" else "15")
+    facts = try_cuts(guest, kind, "--forget", forgotten, "--cuts", "0" if forgotten == "order" else "40")
     found = facts.pop("found")
     tell(filesystem=kind, forgotten=forgotten, **facts, found=len(found))
     wanted = {
@@ -112,6 +129,7 @@ def test_a_sync_that_is_left_out_is_found(kind: str, forgotten: str, guest: Gues
         "order": ("of the unique key",),
     }
     assert any(text in one for one in found for text in wanted[forgotten]), found
+    assert not any("the audit" in one for one in found), "it names what is lost, and nothing else"
 
 
 def log_of(path: Path, *written: tuple[int, int, bytes]) -> list[Entry]:

@@ -1,9 +1,11 @@
 """The queue's own code at work on a recorded disk: pushes of several threads, for now and for later, alone and in
 batches, whose files are synced at the same time; claims, and all that ends them.
 
-Another thread pushes two unique keys again and again. Each fact that is told to the world becomes a mark in the log:
-`pushed/KEY/DIGEST` once a push has returned, `unique/KEY/DIGEST` where that made an entry of a unique key, `acking/KEY`
-just before the entry may go.
+Another thread pushes two unique keys again and again.  One more has the kernel write the journal's pages, in any order,
+as it would within half a minute; and where folders are to be replaced, another replaces those that are empty.
+
+Each fact that is told to the world becomes a mark in the log: `pushed/KEY/DIGEST` once a push has returned,
+`unique/KEY/DIGEST` where that made an entry of a unique key, `acking/KEY` just before the entry may go.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from random import Random
 from typing import Final
+from unittest.mock import patch
 
 from maildefer.digest import blake2b
 from maildefer.host.linux import parallel_fsync
-from maildefer.maildir import scan
+from maildefer.maildir import journal, scan
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.markers.markers import Markers
@@ -27,6 +30,7 @@ from maildefer.maildir.markers.names import IN_KEY
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.maildir.system import SYSTEM
+from maildefer.maildir.upkeep import grown
 from maildefer.maildir.upkeep.leases import Lease
 from tests.support.queues import LABEL, FakeSlots, holder
 
@@ -63,10 +67,23 @@ def digest(data: bytes) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, one_sync: bool = False) -> None:
-    """Make the queue, push, claim and settle, all at the same time; with one sync for a push, also larger entries."""
+def work(
+    path: str,
+    pushes: int,
+    seed: int,
+    mark: Mark,
+    forget: str,
+    *,
+    one_sync: bool = False,
+    replaces: bool = False,
+) -> int:
+    """Make the queue, push, claim and settle, all at the same time; returns how many emptied folders were replaced.
+
+    With one sync for a push, also larger entries; where folders are replaced, all that waits is claimed.
+    """
     sizes = (*_SIZES, 300_000) if one_sync else _SIZES
     layout = create_queue(path)
+    journal.begin_journal(layout)  # on btrfs
     if one_sync:
         os.mkdir(layout.synced)
     mark("begin")
@@ -88,6 +105,8 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, one_sync
             planned = [
                 Planned(compose=_composed(body), due=due) for body, due in zip(bodies, dues, strict=True)
             ]
+            if replaces:
+                done.wait(random.random() * 0.05)  # so that all that waits is taken meanwhile
             keys = pusher.push_all(planned)
             for key, body in zip(keys, bodies, strict=True):
                 assert isinstance(key, str), key
@@ -108,8 +127,10 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, one_sync
 
     lease = Lease.join(layout, lease_name(LABEL, SYSTEM), holder())
     claimer = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL)
-    with ThreadPoolExecutor(THREADS + 2) as threads:
-        consumer = threads.submit(_consume, claimer, done, mark, Random(seed))
+    with ThreadPoolExecutor(THREADS + 4) as threads:
+        consumer = threads.submit(_consume, claimer, done, mark, Random(seed), spares=not replaces)
+        writing = threads.submit(_write_journal, layout, done, Random(f"{seed} journal"))
+        replacing = threads.submit(_replace_folders, layout, done) if replaces else None
         try:
             uniquely = threads.submit(push_uniquely)
             list(threads.map(push, range(THREADS)))
@@ -117,19 +138,38 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, one_sync
         finally:
             done.set()
         consumer.result()
+        writing.result()
+        return replacing.result() if replacing else 0
 
 
 def _composed(body: bytes) -> Compose:
     return lambda stem: [body]
 
 
-def _consume(claimer: Claimer, done: threading.Event, mark: Mark, random: Random) -> None:
-    """Half of what waits stays, so that there is something to lose; unique keys become free again."""
+def _write_journal(layout: Layout, done: threading.Event, random: Random) -> None:
+    while not done.wait(random.random() * 0.03):
+        for name in os.listdir(layout.journal):
+            if random.random() < 0.5:
+                descriptor = os.open(f"{layout.journal}/{name}", os.O_RDONLY)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(descriptor)
+
+
+def _replace_folders(layout: Layout, done: threading.Event) -> int:
+    count = 0
+    with patch.object(grown, "GROWN_BYTES", 0):
+        while not done.wait(0.001):
+            count += len(grown.replace_grown(layout))
+    return count
+
+
+def _consume(claimer: Claimer, done: threading.Event, mark: Mark, random: Random, *, spares: bool) -> None:
+    """Half of what waits stays if it `spares`, so that there is something to lose; unique keys become free again."""
     spared: set[str] = set()
     while not done.wait(0.01):
         for name in [name for name in scan.entries(claimer.layout.new) if name not in spared]:
             is_unique = IN_KEY in name
-            if not is_unique and random.random() < 0.5:
+            if spares and not is_unique and random.random() < 0.5:
                 spared.add(name)
                 continue
             claim = claimer.claim(name)

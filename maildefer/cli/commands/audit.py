@@ -141,7 +141,13 @@ def _show(report: AuditReport, lost: int, unproven: int) -> None:
         output.say(
             "nothing is on record, which proves nothing: `maildefer status` shows who serves the queue"
         )
+    if report.unsynced:
+        output.say(
+            f"{output.count(report.unsynced, 'push', 'pushes')} left no record: their host stopped, and booted again, "
+            "before it was on the disk"
+        )
     if report.torn:
-        output.say(f"{output.count(report.torn, 'record is', 'records are')} torn: their writers were killed")
+        torn = output.count(report.torn, "record is", "records are")
+        output.say(f"{torn} torn: their writers were killed, or their host stopped")
     if report.gaps:
         output.say(f"for {output.count(report.gaps, 'time', 'times')} records could not be written")
