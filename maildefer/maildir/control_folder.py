@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ CONTROL_FOLDERS = (
 _JOURNAL = ("journal",)  # where a record is a copy into memory (decision 89)
 _MAPPED = frozenset("ext2 ext3 ext4 xfs f2fs tmpfs".split())
 FSTAB = "/etc/fstab"
+UNITS = ("/etc/systemd/system", "/run/systemd/system")
+_UNIT_ESCAPES = re.compile(r"^\.|[^a-zA-Z0-9:_.]").sub
 CONTROL_DRAFT = ".maildefer-"  # the beginning of the name, in `tmp/`, of a control folder that is being made
 
 
@@ -116,22 +119,44 @@ def make_with_parents(path: str, system: System) -> None:
 
 
 def must_be_mounted(path: str) -> None:
-    """Raise MountMissing if the path is below a mount point of fstab(5) at which nothing is mounted.
+    """Raise MountMissing if the path is below a mount point at which nothing is mounted.
+
+    Points are those of fstab(5), and of units that an administrator has put into systemd's folders.
 
     A queue that is made there is hidden as soon as the mount comes, with all that was pushed.
     """
+    place = os.path.realpath(path)
+    above = [place[:end] for end, letter in enumerate(place) if letter == "/" and end]
     try:
-        with open(FSTAB, errors="surrogateescape") as file:
-            lines = [line.split() for line in file if not line.lstrip().startswith("#")]
-        with open("/proc/self/mountinfo", errors="surrogateescape") as file:  # proc_pid_mountinfo(5)
-            mounted = {_unescaped(line.split(" ")[4]) for line in file}
+        told = _points_of_fstab() | _points_of_units(above)
+        if not told.keys().isdisjoint(above):
+            with open("/proc/self/mountinfo", errors="surrogateescape") as file:  # proc_pid_mountinfo(5)
+                mounted = {_unescaped(line.split(" ")[4]) for line in file}
+            for point in above:
+                if point in told and point not in mounted:
+                    raise MountMissing(path, point, told[point])
     except OSError:
         return
-    place = f"{os.path.realpath(path)}/"
-    for fields in lines:
-        point = os.path.realpath(_unescaped(fields[1])) if len(fields) > 2 and fields[1][0] == "/" else ""
-        if point and place.startswith(f"{point}/") and point not in mounted:
-            raise MountMissing(path, point, FSTAB)
+
+
+def _points_of_fstab() -> dict[str, str]:
+    with suppress(FileNotFoundError), open(FSTAB, errors="surrogateescape") as file:
+        lines = [line.split() for line in file if not line.lstrip().startswith("#")]
+        points = [fields[1] for fields in lines if len(fields) > 2 and fields[1][0] == "/"]
+        return {os.path.realpath(_unescaped(point)): FSTAB for point in points}
+    return {}
+
+
+def _points_of_units(above: Sequence[str]) -> dict[str, str]:
+    """Return which of these folders have a unit, whose name is theirs: systemd.mount(5). A masked one is no file."""
+    units = {
+        f"{folder}/{_UNIT_ESCAPES(_escaped, point[1:])}.mount": point for folder in UNITS for point in above
+    }
+    return {point: unit for unit, point in units.items() if os.path.isfile(unit)}
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "-" if match[0] == "/" else "".join(f"\\x{byte:02x}" for byte in os.fsencode(match[0]))
 
 
 def _unescaped(field: str) -> str:

@@ -442,6 +442,31 @@ def test_no_queue_is_made_where_a_mount_belongs_that_is_not_there(
     assert list(point.iterdir()) == []
 
 
+@pytest.fixture
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that `/etc/systemd/system` is, for this test."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    monkeypatch.setattr(control_folder, "UNITS", (f"{tmp_path}/none", str(folder)))
+    return folder
+
+
+def test_no_queue_is_made_where_a_unit_of_systemd_mounts_and_has_not(
+    tmp_path: Path, units: Path, fstab: Callable[[str], None]
+) -> None:
+    point = tmp_path / "my mail" / ".ü-x" / ".y:z_1"
+    escaped = str(tmp_path)[1:].replace("-", "\\x2d").replace("/", "-")
+    unit = units / f"{escaped}-my\\x20mail-.\\xc3\\xbc\\x2dx-.y:z_1.mount"  # as systemd-escape(1) has it
+    unit.symlink_to("/dev/null")
+    create_queue(f"{point}/masked")
+    unit.unlink()
+    unit.write_text("[Mount]\n")
+    with pytest.raises(MountMissing, match="nothing is mounted there") as refused:
+        create_queue(f"{point}/queue")
+    assert str(unit) in str(refused.value)
+    create_queue(f"{point}/masked")
+
+
 def test_a_queue_is_made_where_nothing_or_what_is_mounted_belongs(
     tmp_path: Path, fstab: Callable[[str], None]
 ) -> None:
