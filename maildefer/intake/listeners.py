@@ -12,7 +12,7 @@ from maildefer.intake.accept_loop import AcceptLoop
 from maildefer.intake.access.connection_limits import ConnectionLimits
 from maildefer.intake.client import Client
 from maildefer.intake.context import ServerContext
-from maildefer.intake.options import FrontEndOptions, ListeningSocket, SocketProtocol
+from maildefer.intake.options import FrontEndOptions, ListeningSocket, SocketProtocol, address_text
 from maildefer.intake.smtp import proxy_protocol
 from maildefer.intake.smtp.connection import HANDSHAKE_SECONDS
 from maildefer.intake.smtp.lmtp import LmtpSession
@@ -46,11 +46,7 @@ class SessionListener:
         )
 
     def __str__(self) -> str:
-        name = self._socket.getsockname()
-        if not isinstance(name, tuple):
-            return f"{self._protocol}:{name}"
-        host, port = name[:2]
-        return f"{self._protocol}://{f'[{host}]' if ':' in host else host}:{port}"
+        return address_text(self._protocol, self._socket.getsockname())
 
     def open(self) -> None:
         """Accept connections."""

@@ -204,6 +204,14 @@ class SocketProtocol(StrEnum):
     LMTP = "lmtp"
 
 
+def address_text(scheme: str, name: object) -> str:
+    """Tell the address of a listening socket, as getsockname() has it: `smtp://[::1]:25`, `smtp:/run/smtp`."""
+    if not isinstance(name, tuple):
+        return f"{'unix' if scheme == 'http' else scheme}:{name}"
+    host, port = name[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 class ListeningSocket(NamedTuple):
     """An inherited listening socket, and what is spoken on it."""
 

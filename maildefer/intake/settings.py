@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
 from maildefer.host.environment import is_variable
-from maildefer.intake.options import SocketProtocol, setting_names
+from maildefer.intake.options import SocketProtocol, address_text, setting_names
 
 OPTIONS: Final = setting_names()
 HTTP_OPTIONS: Final = setting_names(http=True)
@@ -38,7 +38,7 @@ def addresses(said: Mapping[str, Any]) -> list[str]:
     if path := said.get("socket"):
         return [f"{protocol}:{path}"]
     host = str(said.get("host", "127.0.0.1"))
-    return [f"{protocol}://{f'[{host}]' if ':' in host else host}:{said.get('port', 8825)}"]
+    return [address_text(protocol, (host, said.get("port", 8825)))]
 
 
 def socket_mode(said: Mapping[str, Any]) -> int | None:

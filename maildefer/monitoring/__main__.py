@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from maildefer import events
 from maildefer.host.linux.process_title import set_title
 from maildefer.intake import startup
+from maildefer.intake.options import address_text
 from maildefer.intake.status_report import IntakeStatus
 from maildefer.monitoring.alerts import watch
 from maildefer.monitoring.looks import Looks
@@ -62,18 +63,14 @@ async def _serving(looks: Looks, options: MonitorOptions) -> AsyncIterator[Calla
     service = HttpService(Endpoints(looks).application(), options)
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
     admission = await service.open(sockets)
-    events.emit("monitor.listening", pid=os.getpid(), at=" ".join(map(_address, sockets)))
+    addresses = " ".join(address_text("http", each.getsockname()) for each in sockets)
+    events.emit("monitor.listening", pid=os.getpid(), at=addresses)
     yield admission.connections.limits.facts
     await service.close()
 
 
 def _nothing() -> dict[str, object]:
     return {"connections": 0}
-
-
-def _address(listening: socket.socket) -> str:
-    name = listening.getsockname()
-    return f"http://{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}"
 
 
 if __name__ == "__main__":

@@ -9,12 +9,25 @@ import pytest
 
 from maildefer.intake import options
 from maildefer.intake.http import options as http_options
-from maildefer.intake.options import FrontEndOptions, setting_names
+from maildefer.intake.options import FrontEndOptions, address_text, setting_names
 from maildefer.intake.settings import arguments
 
 DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(FrontEndOptions)}
 BY_SMTP = ["--socket-fd", "3", "--queue", "q"]
 BY_HTTP = ["--socket-fd", "3", "--queue", "q=run/q", "--token-file", "t"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "text"),
+    [
+        ("smtps", ("::1", 465, 0, 0), "smtps://[::1]:465"),
+        ("http", ("127.0.0.1", 80), "http://127.0.0.1:80"),
+        ("lmtp", "/run/lmtp", "lmtp:/run/lmtp"),
+        ("http", "/run/http", "unix:/run/http"),
+    ],
+)
+def test_an_address_is_told_as_it_is_written_in_a_url(scheme: str, name: object, text: str) -> None:
+    assert address_text(scheme, name) == text
 
 
 def another(name: str) -> object:

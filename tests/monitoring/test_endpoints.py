@@ -173,3 +173,10 @@ def test_where_nothing_runs_it_says_so(folder: Path) -> None:
         assert monitor.get("/live") == (503, "nothing runs with this pid file\n")
         os.kill(monitor.process.pid, signal.SIGHUP)  # a reload is none of its business
         assert monitor.get("/ready")[0] == 503
+
+
+@pytest.mark.slow
+def test_by_ipv6_the_log_names_the_address_as_such(folder: Path) -> None:
+    log = folder / "log by ipv6"
+    with monitoring(str(folder / "run" / "none.pid"), log, host="::1") as monitor:
+        assert f"at=http://[::1]:{monitor.port}" in log.read_text()

@@ -67,12 +67,18 @@ class Web:
 
 
 @contextmanager
-def serving(folder: Path, token_file: Path, *options: str, log: Path) -> Iterator[Web]:
+def serving(
+    folder: Path, token_file: Path, *options: str, log: Path, host: str = "127.0.0.1"
+) -> Iterator[Web]:
     """The queues are in the folder."""
     command = [sys.executable, "-m", "maildefer.intake.http", "--token-file", str(token_file)]
     for name in ("queue", "posts"):
         command += ["--queue", f"{name}={create_queue(str(folder / name)).path}"]
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener, open(log, "ab") as stderr:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.create_server((host, 0), family=family, backlog=512) as listener,
+        open(log, "ab") as stderr,
+    ):
         port = listener.getsockname()[1]
         process = subprocess.Popen(
             [*command, "--socket-fd", str(listener.fileno()), *options],

@@ -67,8 +67,12 @@ class Monitor:
 
 
 @contextmanager
-def monitoring(pidfile: str, log: Path, *options: str) -> Iterator[Monitor]:
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener, open(log, "ab") as stderr:
+def monitoring(pidfile: str, log: Path, *options: str, host: str = "127.0.0.1") -> Iterator[Monitor]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.create_server((host, 0), family=family, backlog=512) as listener,
+        open(log, "ab") as stderr,
+    ):
         command = [sys.executable, "-m", "maildefer.monitoring", "--pidfile", pidfile, *options]
         process = subprocess.Popen(
             [*command, "--socket-fd", str(listener.fileno())],

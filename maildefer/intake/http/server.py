@@ -17,6 +17,7 @@ from maildefer.intake.http.api_tokens import ApiTokens
 from maildefer.intake.http.options import HttpOptions
 from maildefer.intake.http.push_endpoint import PushEndpoint
 from maildefer.intake.http.service import HttpService
+from maildefer.intake.options import address_text
 from maildefer.intake.status_report import IntakeStatus
 from maildefer.intake.writer.client import WriterClient
 from maildefer.intake.writer.shared_memory import WriterLink
@@ -37,8 +38,7 @@ async def serve(options: HttpOptions, links: Mapping[str, WriterLink], tokens: A
     service = HttpService(application, options)
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
     admission = await service.open(sockets)
-    names = [each.getsockname() for each in sockets]
-    addresses = " ".join(f"http://{host}:{port}" for host, port, *_ in names)
+    addresses = " ".join(address_text("http", each.getsockname()) for each in sockets)
     events.emit("intake.listening", pid=os.getpid(), at=addresses, queues=" ".join(options.queues))
     report = loop.create_task(
         IntakeStatus(

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from maildefer.errors import ConfigurationError
-from maildefer.intake.options import SocketProtocol
+from maildefer.intake.options import SocketProtocol, address_text
 
 _BACKLOG: Final = 512
 _FIRST_PASSED: Final = 3  # sd_listen_fds(3)
@@ -33,11 +33,7 @@ class SmtpListener(NamedTuple):
         return f"{self.socket.fileno()}:{self.kind}"
 
     def __str__(self) -> str:
-        name = self.socket.getsockname()
-        if not isinstance(name, tuple):
-            return f"{self.kind}:{name}"
-        host, port = name[:2]
-        return f"{self.kind}://{f'[{host}]' if ':' in host else host}:{port}"
+        return address_text(self.kind, self.socket.getsockname())
 
 
 class WebListener(NamedTuple):
@@ -50,11 +46,7 @@ class WebListener(NamedTuple):
         return str(self.socket.fileno())
 
     def __str__(self) -> str:
-        name = self.socket.getsockname()
-        if not isinstance(name, tuple):
-            return f"unix:{name}"
-        host, port = name[:2]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return address_text("http", self.socket.getsockname())
 
 
 def listen_web(host: object, port: object) -> WebListener:

@@ -396,6 +396,11 @@ def test_tokens_that_cannot_be_used_end_the_process_with_78(start, token_file: P
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_by_ipv6_the_log_names_the_address_as_such(tmp_path: Path, token_file: Path) -> None:
+    with serving(tmp_path, token_file, log=tmp_path / "log", host="::1") as running:
+        assert f"at=http://[::1]:{running.port} " in (tmp_path / "log").read_text()
+
+
 def test_it_gives_up_its_privileges_before_it_listens(start) -> None:
     with tempfile.TemporaryDirectory(prefix="maildefer-", dir="/tmp") as folder:
         os.chmod(folder, 0o755)
