@@ -116,6 +116,21 @@ def test_a_client_that_waits_with_its_handshake_does_not_hold_up_the_end(server:
         assert server.process.wait(20) == 0
 
 
+@pytest.mark.parametrize("leaves", ["by FIN alone", "by close_notify"])
+def test_a_whole_message_is_stored_though_its_client_has_left_by_tls(
+    server: FrontEnd, certificate: Path, leaves: str
+) -> None:
+    with server.dial() as client:
+        assert talk(client, b"", b"EHLO c\r\n", b"STARTTLS\r\n")[-1] == str(replies.TLS_READY).encode()
+        with trusting(certificate).wrap_socket(client, server_hostname="localhost") as secure:
+            assert talk(secure, b"EHLO c\r\n", b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<c@d>\r\n", b"DATA\r\n")
+            secure.sendall(b"hi\r\n.\r\n")
+            if leaves == "by FIN alone":
+                with socket.socket(fileno=os.dup(secure.fileno())) as bare:
+                    bare.shutdown(socket.SHUT_WR)
+    wait_until(lambda: len(server.entries()) == 1)
+
+
 def _received(client: socket.socket) -> bytes:
     try:
         return client.recv(4096)
