@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.cli.commands import outgoing as commands
+from maildefer.errors import NoSpace
+from maildefer.maildir.due import MountClock
 from maildefer.maildir.journal import begin_journal, journal_of
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.operator import schedule
@@ -104,6 +108,21 @@ def test_what_is_down_and_left_is_shown_as_long_as_anything_waits_for_it(
         closures.close(name, "no")
     [told] = map(json.loads, maildefer("outgoing", "--json").out.splitlines())
     assert (told["destination"], told["last_words"]) == ("c.example", "no")
+
+
+def test_what_is_down_is_shown_where_nothing_can_be_written(
+    maildefer: Maildefer, queue: Layout, home: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk refuses the file by which the mount's time is told."""
+    push(queue, "ann@c.example")
+    close(home, "c.example")
+
+    def full(layout: Layout) -> MountClock:
+        raise NoSpace(layout.tmp, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    monkeypatch.setattr(commands, "clock_of", full)
+    [down] = map(json.loads, maildefer("outgoing", "--json").out.splitlines())
+    assert (down["destination"], down["failures"]) == ("c.example", 1)
 
 
 def test_what_strangers_have_said_forges_no_line(maildefer: Maildefer, queue: Layout, home: Layout) -> None:

@@ -77,7 +77,7 @@ def _show(queues: dict[str, Layout], destinations: Destinations, home: Layout, j
     said = {name: words for name, words in _told_here().items() if name in to} if to else {}
     for layout in queues.values():
         said |= {tried[key]: reason for key, reason in history.last_reasons(layout, tried).items()}
-    records, now = answered(bounded(lambda: _closures(home).records()), home.path), time.time()
+    records, now = answered(bounded(lambda: _records(home)), home.path), time.time()
     down = {one.name: one for one in records if one.name in waiting or not one.closure.is_left(now)}
     rows = []
     for name in sorted(waiting.keys() | down.keys(), key=lambda name: (name not in down, name)):
@@ -139,6 +139,16 @@ def _told_here() -> dict[str, str]:
     told = [one for status in statuses for one in objects(status.get("deliveries"))]
     told.sort(key=lambda one: number(one.get("deferred_at")))
     return {str(one.get("destination")): words for one in told if (words := str(one.get("last_words") or ""))}
+
+
+def _records(home: Layout) -> list[ClosureRecord]:
+    try:
+        return _closures(home).records()
+    except (
+        MaildeferError,
+        OSError,
+    ):  # a look that can't be made sure of: the disk is full, or can't be written to
+        return Closures(home, now=time.time).records(touch=False)
 
 
 def _closures(home: Layout) -> Closures:

@@ -197,9 +197,9 @@ class Closures:
             raise_named(self._path, fault)
         return sorted(self._seen.values(), key=lambda one: -one.failures)
 
-    def records(self) -> list[ClosureRecord]:
-        """What is told of all that are closed. Raises StorageFault's kinds."""
-        return [self.record_of(one) for one in self.closed()]
+    def records(self, *, touch: bool = True) -> list[ClosureRecord]:
+        """What is told of all that are closed, as `closed` has it. Raises StorageFault's kinds."""
+        return [self.record_of(one) for one in self.closed(touch=touch)]
 
     def record(self, name: str) -> ClosureRecord | None:
         """What is told of that one; None where it is open. Raises StorageFault's kinds."""
