@@ -25,13 +25,13 @@ class QueueUnlisted(QueueMissing):
 
 
 class MountMissing(QueueMissing):
-    """There is no queue yet at a path below a mount point at which nothing is mounted, and none is made there."""
+    """There is no queue at a path whose mount is away, or seems to be, and none is made there."""
 
     temporary: ClassVar[bool] = True  # as of a StorageFault
 
-    def __init__(self, path: str, point: str, fstab: str) -> None:
-        super().__init__(path, f"{fstab} has a mount for {point}, and nothing is mounted there")
-        self.point = point
+    def __init__(self, path: str, why: str, *, point: str | None = None) -> None:
+        super().__init__(path, why)
+        self.point = point  # at which nothing is mounted, where that is known
 
 
 class NotAQueue(QueueError):

@@ -16,6 +16,7 @@ from maildefer.handling.project.finder import PROJECT, is_project, project
 from maildefer.host import pidfile
 from maildefer.host.bounded_call import TimedOut, bounded
 from maildefer.host.identity import this_host
+from maildefer.host.runtime_dir import must_not_be_away
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 
@@ -98,4 +99,5 @@ def open_or_make(path: str) -> Layout:
 
         if not is_project() or os.path.abspath(path) not in listed_queues(load_settings()):
             raise
+        must_not_be_away(path)
         return create_queue(path)

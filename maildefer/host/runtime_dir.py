@@ -12,11 +12,12 @@ import re
 import stat
 from binascii import crc32
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from maildefer import untrusted
-from maildefer.errors import UnsafeRuntimeDirectory
+from maildefer.errors import MountMissing, UnsafeRuntimeDirectory
 from maildefer.host.identity import HostIdentity, is_alive, start_time, this_host
 from maildefer.maildir import durable
 from maildefer.maildir.system import token
@@ -133,6 +134,24 @@ def records(host: HostIdentity | None = None) -> list[RuntimeRecord]:
         else:
             _remove(path, record)
     return sorted(live, key=lambda record: record.started)
+
+
+def must_not_be_away(path: str) -> None:
+    """Raise MountMissing where no queue is at that path, and a pool of this host and user has joined one there.
+
+    Whoever would make it anew calls this before: it would be hidden as soon as the mount is back.
+    """
+    if os.path.lexists(f"{path}/.maildefer"):
+        return
+    places = {os.path.abspath(path), os.path.realpath(path)}
+    with suppress(OSError, UnsafeRuntimeDirectory):
+        for record in records():
+            if record.kind == "supervise" and not places.isdisjoint(record.leases):
+                raise MountMissing(
+                    path,
+                    f"the pool {record.pid} serves it and waits for it: mount it again; if it was removed on purpose, "
+                    f"`maildefer stop --pid {record.pidfile}` first, to have it made anew",
+                )
 
 
 def read_record(path: str) -> RuntimeRecord | None:

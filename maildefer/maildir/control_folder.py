@@ -134,7 +134,8 @@ def must_be_mounted(path: str) -> None:
                 mounted = {_unescaped(line.split(" ")[4]) for line in file}
             for point in above:
                 if point in told and point not in mounted:
-                    raise MountMissing(path, point, told[point])
+                    why = f"{told[point]} has a mount for {point}, and nothing is mounted there"
+                    raise MountMissing(path, why, point=point)
     except OSError:
         return
 

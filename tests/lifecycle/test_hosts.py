@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from tests.lifecycle.commands import maildefer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.machines import machine
 from tests.lifecycle.project import Project, eventually
@@ -200,6 +201,23 @@ def test_a_queue_whose_directory_goes_away_is_served_again_when_it_is_back(
     assert set(keys) <= {note.key for note in project.notes("end")}
     eventually(lambda: pool.status()["queues"][0]["state"] == "served", "status says so")
     assert pool.stop() == 0
+
+
+def test_what_a_pool_waits_for_is_not_made_anew_by_others(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    away = project.path / "away"
+    os.rename(project.queue.path, away)
+    eventually(lambda: pool.status()["queues"][0]["state"] != "served", "the keeper sees it")
+    refused = maildefer(pool, "push", project.queue.path)
+    assert refused.returncode == 75, refused.stderr
+    assert f"the pool {pool.process.pid} serves it and waits for it" in refused.stderr
+    assert not os.path.exists(project.queue.path)
+    os.rename(away, project.queue.path)
+    pool.await_event("lease.joined", 3)
+    assert maildefer(pool, "push", project.queue.path).returncode == 0
+    os.rename(project.queue.path, away)
+    assert pool.stop() == 0
+    assert maildefer(pool, "push", project.queue.path).returncode == 0, "nobody waits any more"
 
 
 @pytest.mark.slow

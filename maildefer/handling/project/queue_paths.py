@@ -17,6 +17,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError, MessageHasNoKey, QueueError, QueueMissing, QueueUnlisted
 from maildefer.handling.project import finder, settings
 from maildefer.handling.project.setting_place import place as place_of
+from maildefer.host.runtime_dir import must_not_be_away
 from maildefer.maildir import journal
 from maildefer.maildir.drafts.synced import recover
 from maildefer.maildir.layout import Layout, create_queue
@@ -83,6 +84,7 @@ def queue_at(path: str) -> Layout:
     place = redirected(meant)
     if not os.path.isdir(place):
         _refuse_unless_listed(meant, parents=place != meant)
+    must_not_be_away(place)
     layout = create_queue(place)
     with suppress(OSError):  # no pool need ever look, which would tell of it
         recover(layout)

@@ -26,6 +26,7 @@ from maildefer.host.identity import this_host
 from maildefer.host.linux.parallel_fsync import fsync_all
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.mounts import is_local
+from maildefer.host.runtime_dir import must_not_be_away
 from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.outcomes import Refusal, Stored, refusal_of
 from maildefer.intake.writer import shared_memory
@@ -82,6 +83,7 @@ def _open_queue(path: str) -> Layout:
     try:
         return open_queue(path)
     except QueueError:  # missing or incomplete; another fault is raised again
+        must_not_be_away(path)
         return create_queue(path)
 
 
