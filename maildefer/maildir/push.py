@@ -200,13 +200,13 @@ class Pusher:
             self._is_marked = True
         chunks = compose(stem)
         if isinstance(chunks, Draft):
+            self.placer.note_origin(chunks.key, chunks.head)
             return UnsyncedEntry(chunks.key, chunks.path, chunks.descriptor, chunks)
         data = b"".join(chunks)
         key = names.sized(stem, len(data))
         path = self._synced.path_of(key, data)
         path = path or f"{self.layout.tmp}/{draft_name(key, self.placer.rights)}"
-        if self.placer.journal is not None:
-            self.placer.journal.record_origin(key, data)
+        self.placer.note_origin(key, data)
         try:
             descriptor = durable.begin_file(path, data, rights=self.placer.rights, system=self._system)
             return UnsyncedEntry(key, path, descriptor, None)

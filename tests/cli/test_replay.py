@@ -15,6 +15,7 @@ from maildefer.handling.tasks.call import Call, call_in, composed
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.operator import entries
 from maildefer.maildir.push import Pusher
 from maildefer.message.envelope import split
 from maildefer.queue import Queue
@@ -120,6 +121,47 @@ def test_those_of_a_time_and_of_a_filter_are_replayed_once_each(layout: Layout, 
     assert maildefer("replay", "run/queue").code == 2
     assert maildefer("replay", "run/queue", "17.none").code == 1
     assert len(os.listdir(layout.new)) == 2
+
+
+def test_the_oldest_is_replayed_first(
+    layout: Layout, maildefer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [keep(layout, maildefer, "-r", "order@x.test") for _ in range(4)]
+    listed = entries.list_entries
+    monkeypatch.setattr(
+        entries,
+        "list_entries",
+        lambda *given: sorted(listed(*given), key=lambda one: one.key, reverse=True),
+    )
+    assert [line.split()[0] for line in maildefer("replay", "run/queue", "--all").out.splitlines()] == keys
+
+
+def test_a_replay_is_found_by_its_recipient(layout: Layout, maildefer: Any) -> None:
+    journal.begin_journal(layout)
+    key = keep(layout, maildefer, "-r", "order@x.test")
+    new = maildefer("replay", "run/queue", key).out.split()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "maildefer",
+        "replay",
+        "run/queue",
+        key,
+    ]  # a process that has pushed nothing
+    again = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout.decode().split()[1]
+    told = maildefer("explain", "--recipient", "order@x.test", "--queue", "run/queue").out
+    assert {key, new, again} <= set(told.splitlines())
+
+
+def test_what_is_kept_has_sent_all_that_it_sent(layout: Layout, maildefer: Any) -> None:
+    key = keep(layout, maildefer, "-r", "order@x.test")
+    [name] = os.listdir(layout.done_new)
+    os.rename(f"{layout.done_new}/{name}", f"{layout.done_new}/{name.replace(key, f'{key},o=1e39b62320')}")
+    told = maildefer("queue", "list", "run/queue", "--in", "kept").out
+    assert "kept for" in told
+    assert "waits" not in told
+    [record] = maildefer("queue", "list", "run/queue", "--in", "kept", "--json").records
+    assert record["handled"] is False
 
 
 @pytest.mark.invariant(12)

@@ -15,10 +15,13 @@ from maildefer.control.audit import audit
 from maildefer.control.history import HistoryEvent, Sought, find_keys, history_of, keys_that_begin
 from maildefer.host.identity import HOST_ID_VARIABLE, this_host
 from maildefer.maildir import journal
+from maildefer.maildir.drafts.entry import Draft
 from maildefer.maildir.journal_file import former_host_name, host_name
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.markers.markers import Markers
 from maildefer.maildir.operator import entries, record_keeping, schedule
 from maildefer.maildir.push import Pusher
+from maildefer.message.envelope import block
 from tests.control.test_audit import claim, push
 from tests.support.queues import DATA, LABEL
 
@@ -58,6 +61,25 @@ def test_a_messages_way_is_told_in_order(queue: Layout) -> None:
     assert facts(queue, key)["reason"] == "greylisted, again"
     assert facts(queue, key)["client"] == "mx.a.example"
     assert {one.host for one in history_of([queue], key)} == {host_name()}
+
+
+def test_what_is_pushed_in_parts_or_under_a_unique_key_is_found_by_its_recipient(queue: Layout) -> None:
+    pusher = Pusher(queue, host=LABEL)
+
+    def in_parts(stem: str) -> Draft:
+        draft = pusher.draft(stem)
+        envelope = block(stem, "ann@a.example", "big@b.example", host="h", when=time.time(), via="push")
+        draft.append_all([envelope[:7], envelope[7:], b"Message-ID: <big@a>\n", b"x: y\n" * 100_000])
+        return draft
+
+    def together(stem: str) -> list[bytes]:
+        return [block(stem, "ann@a.example", "once@b.example", host="h", when=time.time(), via="push"), DATA]
+
+    big, once = pusher.push(in_parts), Markers(queue, host=LABEL).push("order-17", together).key
+    assert find_keys([queue], Sought(sender=re.compile("ann@a.example")), 9) == [big, once]
+    assert facts(queue, big)["id"] == "<big@a>"
+    assert facts(queue, once)["to"] == "once@b.example"
+    assert find_keys([queue], Sought(message_id="big@a"), 9) == [big]
 
 
 def test_the_last_reason_is_sought_at_the_end_of_a_journal_and_no_further(

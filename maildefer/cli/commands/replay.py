@@ -19,6 +19,7 @@ from maildefer.cli.entries.selection import (
     Json,
     Keys,
     QueuePath,
+    by_age,
     seconds_of,
     select_entries,
     with_filter,
@@ -94,7 +95,7 @@ def _show(layout: Layout, wanted: EntrySelection, json: bool) -> None:
     from maildefer.handling.outcomes import HandedOff, word_of
 
     runner = DryRunner(layout)
-    for found in list(select_entries(layout, ("kept",), wanted)):
+    for found in by_age(select_entries(layout, ("kept",), wanted), None):
         ran = runner.run(found)
         outcome, reason = word_of(ran.outcome), getattr(ran.outcome, "reason", None)
         if json:

@@ -8,7 +8,7 @@ from typing import Final
 import typer
 
 from maildefer.cli import output
-from maildefer.cli.entries.selection import EntrySelection, select_entries
+from maildefer.cli.entries.selection import EntrySelection, by_age, select_entries
 from maildefer.cli.progress import counted
 from maildefer.errors import EntryMalformed, EntryNotFound, UniqueKeyHeld
 from maildefer.host import identity  # noqa: F401  # which names the journal's files by this host's label
@@ -31,7 +31,8 @@ def apply(
     """Call a function for each chosen entry and print its key; returns how many.
 
     With `shows_key`, the function returns a key, which is printed behind it.
-    With `lists_first`, none is listed after the first was moved, for a function that moves them within these folders.
+    With `lists_first`, the oldest is first, and none is listed after the first was moved, for a function that moves
+    them within these folders, or pushes them anew.
 
     An entry that another process moved first is named and passed over. EntryMalformed or UniqueKeyHeld is raised after
     the others are done, for the first that was refused.
@@ -40,7 +41,7 @@ def apply(
         raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
     number, malformed, first = 0, 0, None
     listed = select_entries(layout, folders, wanted)
-    for found in counted(list(listed) if lists_first else listed, done):
+    for found in counted(by_age(listed, None) if lists_first else listed, done):
         try:
             result = action(found)
         except (EntryMalformed, UniqueKeyHeld) as fault:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
+import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer.errors import UniqueKeyHeld
 from maildefer.handling.tasks.call import is_call, signed_anew
 from maildefer.handling.tasks.signature import read_secret

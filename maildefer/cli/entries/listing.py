@@ -50,7 +50,7 @@ def entry_facts(
         "crashes": entry.crashes,
         "handoffs": entry.handoffs,
         "held": is_held(entry),
-        "handled": entry.is_handled,
+        "handled": entry.is_handled and found.folder != "kept",
         "due_time": None if is_held(entry) else entry.due,
         "owner": None if owner is None else {"lease": owner.lease, "pid": owner.pid},
     }

@@ -16,6 +16,9 @@ from maildefer.maildir.rights.modes import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
 
 _COPY_BYTES = 256 << 10
+_HEAD_BYTES = (
+    20 << 10
+)  # what the journal notes is in them: the envelope block, and of the header the beginning
 
 
 def draft_name(key: str, rights: Rights) -> str:
@@ -33,6 +36,7 @@ class Draft:
         self.stem = stem
         self.path = f"{layout.tmp}/{draft_name(stem, rights)}"
         self.size_bytes = 0
+        self.head = b""  # its first bytes
         self._layout = layout
         self._rights = rights
         self._system = system
@@ -75,6 +79,8 @@ class Draft:
         except OSError as fault:
             self.discard()
             raise_named(self._layout.tmp, fault)
+        if self.size_bytes < _HEAD_BYTES:
+            self.head += data[: _HEAD_BYTES - self.size_bytes]
         self.size_bytes += len(data)
 
     def append_from(self, other: Draft, offset: int) -> None:

@@ -36,6 +36,11 @@ class DraftPlacer:
             self._known_rights = rights_in(self._layout.path, self._system)
         return self._known_rights
 
+    def note_origin(self, key: str, data: bytes) -> None:
+        """Have the journal tell where an entry is from, by its first bytes, before it is put where it waits."""
+        if self.journal is not None:
+            self.journal.record_origin(key, data)
+
     def place_of(self, marker: str) -> str:
         """Return where an entry is put: a worker moves what is not due, and could not be put into `.later/`, there."""
         if names.FOR_LATER not in marker:

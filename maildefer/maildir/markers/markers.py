@@ -135,6 +135,8 @@ class Markers:
             for _ in range(_TRIES):
                 held = self._take(draft, place)
                 if held:
+                    if data is not None:
+                        self._finder.placer.note_origin(draft.key, data)
                     self._place(draft, place)
                     return Marked(key=draft.key, is_new=True)
                 if (found := self._finder.found(place, afresh=True)) is not None:

@@ -23,6 +23,7 @@ from maildefer.maildir import doubt, durable, scan
 from maildefer.maildir.drafts.entry import draft_name
 from maildefer.maildir.drafts.folder import make_whole
 from maildefer.maildir.drafts.placer import DraftPlacer
+from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import fresh_stem, sized
 from maildefer.maildir.rights.confined import confined_to
@@ -91,7 +92,10 @@ class Ticks:
         draft = self._draft_of(key)
         durable.write_new(draft, data, rights=self._placer.rights, system=system)
         tick = self.move(folder, before, Tick(instant=instant, key=key))
-        if tick.key != key:
+        if tick.key == key:
+            self._look_for_journal()
+            self._placer.note_origin(key, data)
+        else:
             durable.discard(draft, system)
         self.finish(tick)
         return tick, tick.key == key
@@ -119,7 +123,12 @@ class Ticks:
     def finish(self, tick: Tick) -> None:
         """Put the entry into `new/`, unless that was done: by the host that made it, or by any other."""
         if tick.key:
+            self._look_for_journal()
             self._placer.finish([(self._draft_of(tick.key), tick.key)])
+
+    def _look_for_journal(self) -> None:
+        """Look anew: a keeper lives long, and may have begun before the queue, or its journal, was made."""
+        self._placer.journal = journal_of(self._layout, self._system)
 
     def has_ended(self, tick: Tick) -> bool:
         """Whether the entry is in no folder from which it is handled, as far as listings show."""

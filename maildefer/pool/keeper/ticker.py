@@ -26,6 +26,7 @@ _AHEAD_SECONDS = 3600.0  # an instant so far in the future was one of a wrong cl
 
 def composed(task: PeriodicTask, queue: str, host: str) -> Callable[[str], Sequence[bytes]]:
     """Return what composes a call of the task."""
+    import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
     from maildefer.handling.tasks.call import Call, composed  # only where there are periodic tasks
 
     return composed(Call(task=task.name, args=[], kwargs={}), task.address, queue, host)

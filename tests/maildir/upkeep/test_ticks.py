@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.upkeep.sweep import DRAFT_SECONDS, WATCHED_SECONDS, Sweeper
 from maildefer.maildir.upkeep.ticks import Tick, Ticks, tick_in
@@ -30,6 +31,18 @@ def others(layout: Layout, world: World) -> Ticks:
 
 def compose(stem: str) -> list[bytes]:
     return [DATA]
+
+
+def test_what_a_keeper_pushes_is_on_record_though_it_began_before_the_journal(tmp_path: Path) -> None:
+    layout = Layout(f"{tmp_path}/queue")
+    ticks = Ticks(layout, host=LABEL)
+    create_queue(layout.path)
+    journal.begin_journal(layout)
+    tick, is_ours = ticks.push(FOLDER, ticks.begin(FOLDER, 100), 200, compose)
+    assert is_ours
+    journal.close_journals()
+    [record] = Path(layout.journal).glob("*.pushed")
+    assert f" push {tick.key} ." in record.read_text()
 
 
 def names(layout: Layout) -> list[str]:
