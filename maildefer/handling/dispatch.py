@@ -70,11 +70,14 @@ class Dispatcher:
         return log_context.run_handlers(self._dispatch, message)
 
     def _dispatch(self, message: HasRecipient) -> tuple[Outcome, str]:
-        matched, ended = self._find(message)
-        if ended is not None:
-            return ended
+        if self._generation != self._router.generation:
+            self._build()
         try:
-            return self._handlers.run_here(message, matched, self._terms)
+            if matched := self._table.matches(message.To or ""):
+                return self._handlers.run_here(message, matched, self._terms)
+            return _no_route(message), ""
+        except (RouteTooSlow, RouteUntried) as fault:
+            return _untried(fault), ""
         finally:
             if self._router.keeps_states:
                 self._router.end_attempt(message)
@@ -100,26 +103,15 @@ class Dispatcher:
         return await log_context.await_handlers(self._begin(message, terms))
 
     async def _begin(self, message: HasRecipient, terms: CallTerms) -> tuple[Outcome, str]:
-        matched, ended = self._find(message)
-        if ended is not None:
-            return ended
         try:
-            return await self._handlers.run(message, matched, terms)
+            if matched := self._matched(message):
+                return await self._handlers.run(message, matched, terms)
+            return _no_route(message), ""
+        except (RouteTooSlow, RouteUntried) as fault:
+            return _untried(fault), ""
         finally:
             if self._router.keeps_states:
                 self._router.end_attempt(message)
-
-    def _find(self, message: HasRecipient) -> tuple[Matched, tuple[Outcome, str] | None]:
-        """What matches the message; where nothing does, or that can't be known, how its attempt has ended."""
-        if self._generation != self._router.generation:
-            self._build()
-        try:
-            matched = self._table.matches(message.To or "")
-        except RouteTooSlow as fault:  # as it would be at each attempt
-            return [], (Buried(str(fault)), "")
-        except RouteUntried as fault:
-            return [], (failure(fault, None) if fault.failed else Postponed(FAULT_SECONDS, str(fault)), "")
-        return matched, None if matched else (Buried(_no_route(message.To or "")), "")
 
     def matches(self, address: str) -> list[str]:
         """The full names of the functions whose routes match, in order, whatever their states are."""
@@ -173,7 +165,7 @@ class Dispatcher:
             return None
         if len(matched) != 1 or len(steps := matched[0][0][0]) != 1 or steps[0].terms is None:
             return None
-        message.captures = matched[0][1].groupdict()  # type: ignore[attr-defined]  # a MailRequest takes it
+        message.captures = dict(matched[0][1])  # type: ignore[attr-defined]  # a MailRequest takes it
         return steps[0]
 
     def is_async(self, message: HasRecipient) -> bool:
@@ -264,9 +256,16 @@ class Dispatcher:
         return self._modules is None or handler_marks.module_of(function) in self._modules
 
 
-def _no_route(address: str) -> str:
-    """The reason of a burial; a call of a task that was renamed or removed is named as one."""
-    name, _, domain = address.rpartition("@")
+def _no_route(message: HasRecipient) -> Buried:
+    """The outcome where nothing matches; a call of a task that was renamed or removed is named as one."""
+    name, _, domain = (message.To or "").rpartition("@")
     if domain != TASK_DOMAIN:
-        return NO_ROUTE
-    return f"{NO_ROUTE}: no module of this queue has the task {name}: was it renamed or removed?"
+        return Buried(NO_ROUTE)
+    return Buried(f"{NO_ROUTE}: no module of this queue has the task {name}: was it renamed or removed?")
+
+
+def _untried(fault: RouteTooSlow | RouteUntried) -> Outcome:
+    """The outcome where it can't be told what matches; a route that is too slow is so at each attempt."""
+    if isinstance(fault, RouteTooSlow):
+        return Buried(str(fault))
+    return failure(fault, None) if fault.failed else Postponed(FAULT_SECONDS, str(fault))

@@ -85,8 +85,8 @@ class RoutingBase:
 
         Raises RouteTooSlow if one takes more than a second, and RouteUntried.
         """
-        for functions, found in self._index().matches(address):
-            yield functions, found.groupdict()
+        for functions, groups in self._index().matches(address):
+            yield functions, dict(groups)
 
     def _index(self) -> PatternTable[list[Handler]]:
         """The table as an index for look-ups, made anew when the table has changed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
 from typing import Any
@@ -18,11 +18,10 @@ from maildefer.handling.limits.admission import FAULT_SECONDS, within_limits, wi
 from maildefer.handling.outcomes import ACKED, Buried, HandedOff, Outcome, Postponed, no_handler_text, worst
 from maildefer.handling.results import Handoff, failure, meaning_of, outcome_of
 from maildefer.handling.routes import RoutingBase
-from maildefer.matching.index import MatchLike
 
 # A row: its steps, whether any of them needs a token or slot: it is stateful, limited, or its calls must not overlap.
 Row = tuple[Sequence[HandlerStep], bool]
-Matched = Sequence[tuple[Row, MatchLike]]
+Matched = Sequence[tuple[Row, Mapping[str, Any]]]
 
 
 class HandlersOfMessage:
@@ -34,11 +33,11 @@ class HandlersOfMessage:
 
     def run_here(self, message: HasRecipient, matched: Matched, terms: CallTerms) -> tuple[Outcome, str]:
         """Run the handlers, each to its end; the worst outcome, and the handlers' full names."""
-        match matched:
-            case [(((step,), False), found)]:  # as for most messages: coroutines and choices cost 0.6 µs
-                ended = self._run(step, message, found.groupdict(), terms)
-            case _:
-                return at_once(self.run(message, matched, terms))
+        (steps, needs_token), groups = matched[0]
+        if needs_token or len(steps) > 1 or len(matched) > 1:  # as for few messages: it costs 0.6 µs
+            return at_once(self.run(message, matched, terms))
+        step = steps[0]
+        ended = self._run(step, message, groups, terms)
         if ended is not ACKED:
             if isinstance(ended, Coroutine):
                 ended = at_once(ended)
@@ -95,8 +94,7 @@ class HandlersOfMessage:
         names = ""
         chosen = False
         states: dict[str, str] = {}  # as read since a handler last ran
-        for (steps, _), found in matched:
-            groups = found.groupdict()
+        for (steps, _), groups in matched:
             for step in steps:
                 if not step.stateless:
                     if chosen:
@@ -133,7 +131,7 @@ class HandlersOfMessage:
         return outcome, names
 
     def _run(
-        self, step: HandlerStep, message: HasRecipient, groups: dict[str, Any], terms: CallTerms
+        self, step: HandlerStep, message: HasRecipient, groups: Mapping[str, Any], terms: CallTerms
     ) -> Outcome | Coroutine[Any, Any, Outcome]:
         """Run one handler; where it returns what is awaitable, the rest of that is returned."""
         log_context.begin_handler(message, step.name)
@@ -144,8 +142,11 @@ class HandlersOfMessage:
             if step.nolocking:
                 result = function(message, **groups)
             else:
-                with terms.lock:
+                terms.lock.acquire()  # half the time of a `with`
+                try:
                     result = function(message, **groups)
+                finally:
+                    terms.lock.release()
             if result is None:
                 return ACKED
             if isawaitable(result):

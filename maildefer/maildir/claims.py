@@ -25,7 +25,7 @@ from maildefer.maildir.reasons import dead_name, write_reason
 from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
-_OTHER, _LONGEST = re.compile(r":|,[cdfhou]=").search, names.MAX_SHARED_KEY_BYTES
+_FIELD, _LONGEST = re.compile(r",[acdfhnou]=").search, names.MAX_SHARED_KEY_BYTES
 QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no reply to a retry: another process was first
 
 
@@ -91,7 +91,8 @@ class Claimer:
         """
         slots, system, is_marked = self.slots, self.system, True
         seq = slots.next_seq()
-        if ",n=" in name or ",a=" in name or _OTHER(name) or len(name) > _LONGEST or not name.isascii():
+        is_bare = name.count("=") == (",S=" in name)  # no field but its size: quicker than a search
+        if (not is_bare and _FIELD(name)) or ":" in name or len(name) > _LONGEST or not name.isascii():
             entry = names.with_usable_key(EntryName.parse(name), self.host, system, shared=self.is_shared)
             if entry.due is not None and entry.due > self.mount_time():
                 postpone(name, entry, self.layout, host=self.host, system=system)
@@ -138,7 +139,7 @@ class Claim:
     filesystem refused; after the latter the claim is still held and may be settled again.
     """
 
-    __slots__ = ("_claimer", "_entry", "_place", "began", "committed", "key", "name")
+    __slots__ = ("_claimer", "_place", "attempt", "began", "committed", "crashes", "handoffs", "key", "name")
 
     def __init__(
         self, claimer: Claimer, name: str, key: str, entry: EntryName | None, place: int, began: float
@@ -146,10 +147,13 @@ class Claim:
         self._claimer = claimer
         self.name = name  # in cur/
         self.key = key  # stable over attempts, queues and time
-        self._entry = entry  # as it was waiting; None: all counters are zero
         self._place = place
         self.began = began  # on the boot clock
-        self.committed = "" if entry is None else entry.outputs  # as in its name, until they are published
+        if entry is None:  # it is here for the first time
+            self.attempt, self.crashes, self.handoffs, self.committed = 1, 0, 0, ""
+        else:
+            self.attempt, self.crashes, self.handoffs = entry.attempts + 1, entry.crashes, entry.handoffs
+            self.committed = entry.outputs  # as in its name, until they are published
 
     @property
     def entry(self) -> EntryName:
@@ -163,14 +167,6 @@ class Claim:
         if not claimer.is_shared:
             return entry
         return names.with_unique(entry, names.unique_of(self.name), claimer.host, claimer.system)
-
-    @property
-    def attempt(self) -> int:
-        return 1 if self._entry is None else self._entry.attempts + 1
-
-    @property
-    def crashes(self) -> int:
-        return 0 if self._entry is None else self._entry.crashes
 
     def read(self, limit_bytes: int = 64 << 20) -> bytes:
         """Read the entry's bytes. Raises EntryMalformed, EntryTooLarge, ClaimLost, StorageFault's kinds."""
@@ -191,7 +187,7 @@ class Claim:
             self._move(claimer.layout.done_new, name, folder=".done")
             return
         if (journal := claimer.journal) is not None:
-            journal.record_end("ack", self.key, getattr(self._entry, "handoffs", 0), handler, self.began)
+            journal.record_end("ack", self.key, self.handoffs, handler, self.began)
         try:
             if IN_KEY in self.name:
                 ends.end_entry(claimer.layout, claimer._cur + self.name, self.key, system=claimer.system)
@@ -200,7 +196,8 @@ class Claim:
         except OSError as fault:
             if self._still_there(fault):
                 raise_named(claimer._cur + self.name, fault)
-        self._free_place()
+        claimer.slots.free_place(self._place)
+        self._place = -1
 
     def release(self, *, key: str = "") -> None:
         """Move the entry back to `new/`, the attempt not charged: a fault that is not the message's, or a new key."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -59,20 +59,19 @@ class RouteIndex(Generic[T]):
             else:
                 self._always.append(place)
         self._known = frozenset(self._by_triple)
-        self._found_none = tuple(self._all[place] for place in self._always)
+        self._rows_with = lru_cache(_KEPT)(self._rows_of)
 
     def rows(self, address: str) -> Sequence[T]:
         """The rows whose expressions `address` may match, in their order."""
         # Some letters beyond ASCII match ASCII letters: the sign for kelvin matches a k.
         if not self._by_triple or not address.isascii():
             return self._all
-        found = self._known.intersection(_triples(address.lower()))  # the one loop over the address, and in C
-        if not found:
-            return self._found_none
-        places = set(self._always)
-        for triple in found:
-            places.update(self._by_triple[triple])
-        return [self._all[place] for place in sorted(places)]
+        # The one loop over the address, and in C.
+        return self._rows_with(self._known.intersection(_triples(address.lower())))
+
+    def _rows_of(self, triples: frozenset[Triple]) -> Sequence[T]:
+        places = set(self._always).union(*(self._by_triple[triple] for triple in triples))
+        return tuple(self._all[place] for place in sorted(places))
 
 
 class PatternTable(Generic[T]):
@@ -84,18 +83,19 @@ class PatternTable(Generic[T]):
         )
         self._kept = lru_cache(_KEPT)(self._tried)
 
-    def matches(self, address: str) -> Sequence[tuple[T, MatchLike]]:
-        """The rows of the patterns that match, each with its match. Raises RouteTooSlow and RouteUntried."""
+    def matches(self, address: str) -> Sequence[tuple[T, Mapping[str, Any]]]:
+        """The rows of the patterns that match, each with its named groups. Raises RouteTooSlow and RouteUntried."""
         if len(address) <= LONGEST:
             return self._kept(address)
         rows = self._index.rows(address)
         every = limited_matches([pattern for _, _, pattern in rows], "table", address)
-        return [(row, found) for (_, row, _), found in zip(rows, every, strict=True) if found is not None]
+        found = zip(rows, every, strict=True)
+        return [(row, match.groupdict()) for (_, row, _), match in found if match is not None]
 
-    def _tried(self, address: str) -> Sequence[tuple[T, MatchLike]]:
+    def _tried(self, address: str) -> Sequence[tuple[T, Mapping[str, Any]]]:
         try:
             return [
-                (row, found)
+                (row, found.groupdict())
                 for match, row, _ in self._index.rows(address)
                 if (found := match(address)) is not None
             ]

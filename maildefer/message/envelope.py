@@ -30,11 +30,10 @@ HEADER_LIMIT_BYTES: Final = 1 << 20  # how far a header section is searched for 
 # A client's name may hold anything printable: the greedy dots find the last "(maildefer) with", which is ours.
 _BLOCK: Final = re.compile(
     rb"Return-Path: <([^\n]*)>\nDelivered-To: ([^\n]+)\n(?:Maildefer-DSN: ([ -~]+)\n)?"
-    rb"Received: [^\n]*\(maildefer\) with [!-~]+ id ([!-:<-~]+);[^\n]*\n"
+    rb"Received: [^\n]*\(maildefer\) with ([!-~]+) id ([!-:<-~]+);[^\n]*\n"
 ).match
 
 HANDOFF: Final = "handoff"  # the `via` of an entry that was copied to another filesystem, under a fresh key
-_HANDED: Final = b" (maildefer) with handoff id "
 _FIRST_KEY: Final = re.compile(
     rb"\nReceived: from key ([!-~]+) by [^\n]* \(maildefer\) with handoff id "
 ).search
@@ -148,7 +147,7 @@ def split(data: bytes, key: str | None = None) -> tuple[Envelope | None, int]:
     With `key`, the block must have been made for that entry. Takes any bytes; looks only at the top.
     """
     if (own := own_block(data, key)) is not None:
-        sender, recipient, dsn, end = own
+        sender, recipient, dsn, _, end = own
         return asking(sender, recipient, dsn), end
     foreign_sender, foreign_recipient = trace(data)
     if foreign_recipient is None:
@@ -156,30 +155,28 @@ def split(data: bytes, key: str | None = None) -> tuple[Envelope | None, int]:
     return Envelope(foreign_sender or "", foreign_recipient), 0
 
 
-def own_block(data: bytes, key: str | None = None) -> tuple[str, str, str, int] | None:
-    """Sender, recipient and DSN parameters of a block of ours, and its length; None where it is not there.
+def own_block(data: bytes, key: str | None = None) -> tuple[str, str, str, bool, int] | None:
+    """Sender, recipient, DSN parameters of a block of ours, whether `handed` may tell more, and the block's length.
 
-    It does for each claim, without an `Envelope`, what `split` does.
+    None where it is not there. It does for each claim, without an `Envelope`, what `split` does.
     """
     own = _BLOCK(data, 0, TOP_LIMIT_BYTES)
     if own is None:
         return None
-    sender, recipient, dsn, stem = own.groups()
-    if key is not None and not (
-        key.startswith(text := stem.decode()) and key[len(text) : len(text) + 1] in ","
-    ):
+    sender, recipient, dsn, via, stem = own.groups()
+    if key is not None and not key.startswith(f"{stem.decode()},") and key != stem.decode():
         return None
     asked = "" if dsn is None else dsn.decode()
     try:
-        return sender.decode(), recipient.decode(), asked, own.end()
+        return sender.decode(), recipient.decode(), asked, via == b"handoff", own.end()
     except UnicodeDecodeError:
-        return _text(sender), _text(recipient), asked, own.end()
+        return _text(sender), _text(recipient), asked, via == b"handoff", own.end()
 
 
 def stem_of(data: bytes) -> str | None:
     """The stem of the key of the entry that a block on top was made for; None without one. It proves nothing."""
     own = _BLOCK(data, 0, TOP_LIMIT_BYTES)
-    return None if own is None else own[4].decode()
+    return None if own is None else own[5].decode()
 
 
 def handed(data: bytes, offset: int) -> str | None:
@@ -187,8 +184,6 @@ def handed(data: bytes, offset: int) -> str | None:
 
     `offset` is where `split` found the end of our own block.
     """
-    if data.find(_HANDED, 0, offset) < 0:
-        return None
     found = _FIRST_KEY(data[:offset])
     return found[1].decode() if found else None
 

@@ -212,13 +212,12 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
     request = MailRequest.__new__(MailRequest)
     request.Peer, request.key, request.attempt, request.queue = peer, key, attempt, queue
     if (own := own_block(data, key)) is not None:
-        sender, recipient, dsn, offset = own
+        sender, recipient, dsn, is_handed, offset = own
         request.Data = data[offset:]
-        if (first := handed(data, offset)) is not None:
+        if is_handed and (first := handed(data, offset)) is not None:
             request.key, request.copied_as = first, key
-        request.From = sender.lower()
-        request.To = recipient.lower()
-        if dsn or request.To != recipient or request.From != sender:
+        request.From, request.To = by, to = sender.lower(), recipient.lower()
+        if dsn or to != recipient or by != sender:
             request.came_with = asking(sender, recipient, dsn)
         return request
     request.Data = data

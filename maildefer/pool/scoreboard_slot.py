@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import count
 
 from maildefer.pool.scoreboard import (
     HANDLER_BYTES,
@@ -30,9 +31,9 @@ class ScoreboardSlot:
         "_memory",
         "_most_word",
         "_name_start",
-        "_seq",
         "_timed_words",
         "_words",
+        "next_seq",
     )
 
     def __init__(self, board: Scoreboard, slot: int) -> None:
@@ -40,7 +41,7 @@ class ScoreboardSlot:
         self._words = board.words
         self._memory = board._memory
         self._free = list(range(base + SlotWord.HELD + PLACES - 1, base + SlotWord.HELD - 1, -1))
-        self._seq = 0
+        self.next_seq = count(1).__next__
         self._name_start = (base + NAME_WORD) * WORD_BYTES
         self._length_word = base + SlotWord.NAME_LENGTH
         self._handler = ""
@@ -51,10 +52,6 @@ class ScoreboardSlot:
         self._limit_word = base + SlotWord.LIMIT
         self._most_word = base + SlotWord.MOST_TIMEOUTS
         self._left_ns = 0  # of the pool's time limit, while a handler with its own runs
-
-    def next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
 
     def take_place(self, seq: int, name: str) -> int:
         """Publish SEQ, in one store, and the name as a hint; IndexError when all places are taken."""
@@ -88,15 +85,19 @@ class ScoreboardSlot:
         if limit_seconds is not None or self._left_ns:
             self._begin_limit(limit_seconds, grace_seconds)
             self._words[self._most_word] = most
-        self.show_handler(handler)
+        if handler is not self._handler:
+            self._write_handler(handler)
+        self._words[self._handler_word] = self._handler_length
 
     def show_handler(self, handler: str) -> None:
-        """Publish its name, which is written only where it is another than the last."""
-        if handler is not self._handler:
-            encoded = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
-            self._memory[self._handler_start : self._handler_start + len(encoded)] = encoded
-            self._handler, self._handler_length = handler, len(encoded)
+        """Publish its name alone."""
+        self._write_handler(handler)
         self._words[self._handler_word] = self._handler_length
+
+    def _write_handler(self, handler: str) -> None:
+        encoded = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
+        self._memory[self._handler_start : self._handler_start + len(encoded)] = encoded
+        self._handler, self._handler_length = handler, len(encoded)
 
     def _begin_limit(self, seconds: float | None, grace: float) -> None:
         """Begin a handler's own time limit, or go on with the pool's, which the message's other handlers share.

@@ -101,6 +101,25 @@ def test_named_groups_reach_the_handler(project: Project) -> None:
     assert got == [{"name": "post"}]
 
 
+def test_what_a_handler_does_to_its_named_groups_reaches_no_other_message(project: Project) -> None:
+    """What an address has matched is kept for the next message to it."""
+    got: list[dict[str, str]] = []
+
+    def emptying(message: MailRequest, **groups: str) -> None:
+        got.append(dict(groups))
+        groups.clear()
+
+    project.add("m.FIRST", emptying, regex="^(?P<name>.+)@(osb)$")
+    project.add("m.SECOND", emptying, regex="^(?P<name>.+)@(osb)$")
+    dispatcher = Dispatcher(project.router)
+    for _ in range(2):
+        dispatcher.dispatch(mail("post@osb"))
+    for _, groups in project.router.match("post@osb"):
+        groups.clear()
+    project.router.deliver(mail("post@osb"))
+    assert got == [{"name": "post"}] * 6
+
+
 def test_each_queue_sees_only_the_functions_of_its_own_modules(project: Project) -> None:
     project.add("workers.posting.START")
     project.add("workers.index.START")

@@ -102,7 +102,7 @@ def test_a_child_that_comes_back_from_a_handler_takes_nothing_from_its_parent() 
     body = "os.write(1, b'a line\\n'); child = os.fork()\n    if not child: return\n    os.waitpid(child, 0)"
     after = ""
     lines = printed(
-        body.replace("if not child: return", "if not child: log_context.run_handlers(int); os._exit(0)"),
+        body.replace("if not child: return", "if not child: log_context.run_handlers(int, 0); os._exit(0)"),
         after,
     )
     assert [line["key"] for line in lines] == ["key1", "key2"]

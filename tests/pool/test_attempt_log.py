@@ -1,37 +1,49 @@
 from __future__ import annotations
 
+import re
+import time
+from datetime import datetime
+
 import pytest
 
-from maildefer.handling.outcomes import Defer, Reject
-from maildefer.handling.results import failure, outcome_of
-from maildefer.mail import MailRequest
-from maildefer.message.smtp_error import SMTPError
-from maildefer.pool.attempt_log import log_failure
+from maildefer import events
+from maildefer.maildir.system import boottime
+from maildefer.pool.attempt_log import FLUSH_SECONDS, AttemptLog
 
 
-class Untold(Exception):
-    def __str__(self) -> str:
-        return self.missing  # type: ignore[attr-defined, no-any-return]
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    taken: list[str] = []
+    monkeypatch.setattr(events, "write", taken.append)
+    return taken
 
 
-@pytest.mark.parametrize(
-    ("fault", "text"),
-    [
-        (ValueError("boom"), "ValueError: boom"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
-        (Untold(), "Untold: <exception str() failed>"),
-    ],
-)
-def test_any_exception_of_a_handler_can_be_logged(
-    fault: BaseException, text: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    message = MailRequest("peer", "ann@example.org", "post@osb", b"Subject: x\n\nhi\n")
-    log_failure(failure(fault, "m"), message, "m.F", last=False)
-    assert [record.message for record in caplog.records] == [text]
+def test_lines_have_the_time_of_their_attempts_end_and_are_written_together(written: list[str]) -> None:
+    waits: list[float] = []
+    log, now = AttemptLog(waits.append), boottime()
+    log.add("run/queue", "first", "m.START", "acked", 1, 0.001, now - 100.0)
+    log.add("run/queue", "second", "", "buried", 2, 0.5, now - 100.0 + FLUSH_SECONDS / 2, reason="no route")
+    assert (waits, written) == ([now - 100.0], [])
+    log.add("run/queue", "third", "m.START", "acked", 1, 0.001, now)
+    [text] = written
+    assert waits == [now - 100.0, 0.0]
+    ends = [
+        datetime.fromisoformat(re.findall(r"ts=(\S+)", line)[0]).timestamp() for line in text.splitlines()
+    ]
+    assert ends == pytest.approx([time.time() - ago for ago in (100.0, 99.95, 0.0)], abs=5.0)
+    assert [ends[1] - ends[0], ends[2] - ends[0]] == pytest.approx([0.05, 100.0], abs=0.002)
+    assert re.findall(r"key=(\S+) handler=(\S+)", text) == [
+        ("first", "m.START"),
+        ("second", "-"),
+        ("third", "m.START"),
+    ]
+    assert text.count("reason=") == 1
 
 
-@pytest.mark.parametrize("fault", [Reject("no"), Defer("later"), SMTPError(550), SMTPError(451)])
-def test_what_a_handler_asks_for_is_no_failure(fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    for asked in (fault, ExceptionGroup("several", [fault])):
-        log_failure(outcome_of(asked, "m"), None, "m.F", last=True)
-    assert caplog.records == []
+def test_a_flush_by_a_signal_handler_between_two_lines_loses_and_doubles_none(written: list[str]) -> None:
+    log, now = AttemptLog(), boottime()
+    for number in range(3):
+        log.add("run/queue", f"k{number}", "m.START", "acked", 1, 0.001, now)
+        log.flush()
+    log.flush()
+    assert [re.findall(r"key=(\S+)", text) for text in written] == [["k0"], ["k1"], ["k2"]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import BatchTerms, Handler, RetryTerms
@@ -20,7 +21,8 @@ CALL: Final = "batch "  # what the name of a call's token begins with; a convers
 EXCLUSIVE_CALL: Final = "exclusive batch "
 
 
-class HandlerStep(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HandlerStep:
     """A handler and its marks. `function` takes one message; `batch_function` takes a list if there are `terms`."""
 
     function: Handler

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any, Protocol, TypeVar
 
 from maildefer.handling.calls import event_loop
@@ -35,7 +36,7 @@ WithinLimit = Callable[[Awaitable[Any], str], Awaitable[Any]]
 class CallTerms:
     """The terms of a dispatcher's calls, of which each runs to its end; those of `lock` run one at a time."""
 
-    lock: AbstractContextManager[object]
+    lock: RLock
     tokens: ConversationTokens | None = None
     limits: LimitSlots | None = None
     running: Running | None = None

@@ -15,7 +15,6 @@ from maildefer.handling.handler_marks import Handler, RetryTerms
 from maildefer.handling.limits.limit import Limit, LimitUse
 from maildefer.handling.outcomes import Outcome, Postponed
 from maildefer.handling.results import ensure_run, outcome_of
-from maildefer.matching.index import MatchLike
 
 T = TypeVar("T")
 TOKEN_SECONDS: Final = 1.0
@@ -95,17 +94,17 @@ async def within_tokens(
 async def within_limits(
     slots: LimitSlots,
     message: Any,
-    matched: Iterable[tuple[tuple[Sequence[LimitedStep], bool], MatchLike]],
+    matched: Iterable[tuple[tuple[Sequence[LimitedStep], bool], Mapping[str, Any]]],
     get_state: Callable[[str, Any], str],
     run: Callable[[], Awaitable[tuple[Outcome, str]]],
 ) -> tuple[Outcome, str]:
     """Run the handlers that match the message under the limits of those whose turn it is."""
     uses: list[LimitUse] = []
-    for step, found in ((step, found) for (steps, _), found in matched for step in steps if step.limits):
+    for step, groups in ((step, groups) for (steps, _), groups in matched for step in steps if step.limits):
         log_context.begin_handler(message, step.name)
         try:
             if step.stateless or get_state(step.module, message) == step.state:
-                uses += uses_of(step, message, found.groupdict())
+                uses += uses_of(step, message, groups)
         except StorageFault as fault:  # the state can't be read
             return Postponed(FAULT_SECONDS, f"the limits of {step.name} can't be read: {fault}"), ""
         except BaseException as fault:  # noqa: BLE001  # the key may be a function of the user's

@@ -40,7 +40,7 @@ class Trace:
         data = b"".join(pieces)
         if self._rest is None:
             block = own_block(data)
-            data, self._rest = data if block is None else data[block[3] :], b""
+            data, self._rest = data if block is None else data[block[-1] :], b""
         self._size_bytes += len(data)
         lines = b"\n" + self._rest + data
         end = lines.find(b"\n\n")

@@ -17,6 +17,8 @@ from typing import Protocol
 
 from maildefer.errors import (
     ClaimLost,
+    EntryMalformed,
+    EntryTooLarge,
     QueueError,
     StorageFault,
     UnsafeMount,
@@ -36,7 +38,6 @@ from maildefer.pool.messages import EntryDeferred, LeaveLeases, ReclaimSlots, se
 from maildefer.pool.scoreboard import GATHERED_PLACES, PLACES, ProcessKind, QueueState, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView, SlotView
-from maildefer.pool.worker.attempt import read_or_bury
 from maildefer.pool.worker.claim_slots import GatheredSlots
 from maildefer.pool.worker.queue_view import QueueView
 
@@ -232,11 +233,11 @@ class Consumer:
         try:
             if claim.committed and project_outboxes().is_settled(claim):
                 return None
-            data = read_or_bury(claim, self._max_bytes)
-            if isinstance(data, bytes):
-                claim._data = data
+            try:
+                claim._data = claim.read(self._max_bytes)
                 return claim
-            claim.bury(data.reason, error=data.error)
+            except (EntryMalformed, EntryTooLarge) as fault:
+                claim.bury(str(fault), error=type(fault).__name__)
         except ClaimLost:
             pass
         except StorageFault:

@@ -91,7 +91,7 @@ class QueueAttempts:
                 self._settle(claim, message, worn_out, "")
             else:
                 handlers = self.dispatcher.dispatch
-                if (outputs := self.begin_outputs(claim)) is not None:
+                if self.keeps_outputs and (outputs := self.begin_outputs(claim)) is not None:
                     handlers = outputs.around(handlers)
                 outcome, handler = self.run_handlers(handlers, message, (claim,))
                 self._settle(claim, message, outcome, handler, outputs)
@@ -115,9 +115,10 @@ class QueueAttempts:
 
     def read(self, claim: Claim) -> MailRequest | Buried | None:
         """Read the message of a claim, for `make`. Raises ClaimLost, StorageFault's kinds."""
-        data = read_or_bury(claim, self.limit_bytes)
-        if isinstance(data, Buried):
-            return data
+        try:
+            data = claim.read(self.limit_bytes)
+        except (EntryMalformed, EntryTooLarge) as fault:
+            return Buried(str(fault), error=type(fault).__name__)
         message = received(data, claim.key, claim.attempt, self.queue, self.queue)
         return message if message.Data is not data else self.read_moved(claim, data, message)
 
@@ -239,14 +240,3 @@ def _published(publish: Callable[[], object]) -> Outcome:
     except (StorageFault, QueueMissing) as fault:
         return Postponed(FAULT_SECONDS, f"what its handlers have sent can't be put into its queue: {fault}")
     return ACKED
-
-
-def read_or_bury(claim: Claim, limit_bytes: int) -> bytes | Buried:
-    """Read the entry's bytes; what is no message, or a message over the limit, is a dead letter.
-
-    Raises ClaimLost, StorageFault's kinds.
-    """
-    try:
-        return claim.read(limit_bytes)
-    except (EntryMalformed, EntryTooLarge) as fault:
-        return Buried(str(fault), error=type(fault).__name__)

@@ -165,9 +165,7 @@ class BatchWorker(Worker):
             if leader.passes:
                 leader.begin_leading()  # unless another worker does: what was passed on would wait for nobody
             while leader.is_leading and self._may_claim() and (passed := leader.receive()) is not None:
-                queue = self._queues[passed[0]]
-                if not queue.is_paused():
-                    self._attempt_or_gather(queue, passed[2], passed[1])
+                self._attempt_or_gather(self._queues[passed[0]], passed[2], passed[1])
         for key in list(self._groups):
             self._update_group(key, idle=idle)
         self._update_leading()

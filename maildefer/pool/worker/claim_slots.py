@@ -118,7 +118,7 @@ def release_untaken(claims: Sequence[GatheredClaim]) -> int:
 class GatheredSlots:
     """A worker's places for the claims of one queue; `free` is shared by all its queues. Implements `ClaimSlots`."""
 
-    __slots__ = ("_first", "_shows_names", "_slot", "_tag", "_top", "_words", "free")
+    __slots__ = ("_first", "_shows_names", "_slot", "_tag", "_top", "_words", "free", "next_seq")
 
     def __init__(
         self,
@@ -136,16 +136,13 @@ class GatheredSlots:
         self._slot = own
         self._tag = (queue + 1) << QUEUE_SHIFT
         self._shows_names = shows_names
-        self.free = free
+        self.free, self.next_seq = free, own.next_seq
 
     @staticmethod
     def all_places(board: Scoreboard, slot: int) -> list[int]:
         """All places of a slot, the lowest to be taken first, since looks go no further than the highest ever used."""
         first = board.gathering(slot)
         return list(range(first + GATHERED_PLACES - 1, first - 1, -1))
-
-    def next_seq(self) -> int:
-        return self._slot.next_seq()
 
     def take_place(self, seq: int, name: str) -> int:
         place = self.free.pop()

@@ -48,7 +48,7 @@ def _ignore() -> None:
 
 
 def pack(names: list[str]) -> bytes:
-    return b"\0".join(map(os.fsencode, names))
+    return os.fsencode("\0".join(names))
 
 
 def unpack(data: bytes, note_invalid: Callable[[], None] = _ignore) -> list[str]:
@@ -57,7 +57,7 @@ def unpack(data: bytes, note_invalid: Callable[[], None] = _ignore) -> list[str]
         note_invalid()
         events.emit("child.misbehaved", kind="scout", reason=f"what it offered is no name: {data[:60]!r}")
         data = b"\0".join(name for name in data.split(b"\0") if b"/" not in name)
-    return list(map(os.fsdecode, data.split(b"\0"))) if data else []
+    return os.fsdecode(data).split("\0") if data else []
 
 
 class Offers:

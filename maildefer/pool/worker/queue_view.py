@@ -35,7 +35,7 @@ class Gate(Protocol):
 class QueueView:
     """A queue as one worker or consumer sees it; used by that process only."""
 
-    __slots__ = tuple("_set_aside _returned _base _board _generation _words claimer gate index name".split())
+    __slots__ = tuple("_returned _base _board _generation _words claimer gate index name set_aside".split())
 
     def __init__(
         self, name: str, layout: Layout, index: int, board: Scoreboard, slots: ClaimSlots, host: str
@@ -48,17 +48,16 @@ class QueueView:
         self._generation = -1
         self.gate: Gate | None = None  # where its one handler is limited
         self._returned: dict[str, int] = {}  # by key: faults in a row of an entry that was claimed
-        self._set_aside: dict[
-            str, float
-        ] = {}  # names that could not be claimed: not before this boot-clock second
+        # Names that could not be claimed, and are not to be before this boot-clock second: ask by `is_set_aside`.
+        self.set_aside: dict[str, float] = {}
         self.claimer = Claimer(
             layout, slots, lease="", host=host, mount_time=self._mount_time, may_claim=self.may_claim
         )
 
     def may_claim(self) -> bool:
         """Whether an entry may be claimed now (I8), under the current lease. Called before each claim."""
-        words, base = self._words, self._base
-        if words[base + QueueWord.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
+        words, base, now = self._words, self._base, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if words[base + QueueWord.CLAIM_UNTIL] < now or words[base + QueueWord.PAUSED_UNTIL] > now:
             return False
         if words[base + QueueWord.GENERATION] != self._generation:
             generation = words[base + QueueWord.GENERATION]  # read before the words that it covers
@@ -84,7 +83,7 @@ class QueueView:
 
     def is_set_aside(self, name: str) -> bool:
         """Whether this name could not be claimed within the last minute, such as a directory of another user."""
-        return bool(self._set_aside) and self._set_aside.get(name, 0.0) > boottime()
+        return self.set_aside.get(name, 0.0) > boottime()
 
     def note_fault(self, fault: StorageFault, name: str) -> None:
         """Note that the filesystem refused, which is not the message's fault.
@@ -92,9 +91,9 @@ class QueueView:
         One name alone is set aside for a minute. Faults of several names in a row are the filesystem's: the queue is
         paused on this host, longer each time.
         """
-        if len(self._set_aside) >= _MOST_ASIDE:
-            self._set_aside.clear()
-        self._set_aside[name] = boottime() + _ASIDE_SECONDS
+        if len(self.set_aside) >= _MOST_ASIDE:
+            self.set_aside.clear()
+        self.set_aside[name] = boottime() + _ASIDE_SECONDS
         faults = self._words[self._base + QueueWord.FAULTS] = self._words[self._base + QueueWord.FAULTS] + 1
         if faults >= _FAULTS_IN_A_ROW:
             seconds = backoff_seconds(
@@ -102,7 +101,7 @@ class QueueView:
                 first_seconds=_FIRST_PAUSE_SECONDS,
                 longest_seconds=_LONGEST_PAUSE_SECONDS,
             )
-            self._set_aside.clear()  # the names are not the cause
+            self.set_aside.clear()  # the names are not the cause
             self.pause(seconds, fault.errno or errno.EIO, str(fault))
         else:
             events.emit("entry.unreadable", queue=self.name, name=name, error=str(fault))
@@ -121,19 +120,18 @@ class QueueView:
         return backoff_seconds(doublings, first_seconds=2.0, longest_seconds=_UNREADABLE_SECONDS)
 
     def note_settled(self, key: str) -> None:
-        """Note that an attempt at the entry has ended without a fault."""
+        """Note that an attempt at the entry has ended without a fault: the filesystem works again."""
+        words, base = self._words, self._base
         if self._returned:
             self._returned.pop(key, None)
-
-    def note_success(self) -> None:
-        """Note that an entry was read: the filesystem works again."""
-        if self._words[self._base + QueueWord.FAULTS]:
-            self._words[self._base + QueueWord.FAULTS] = 0
-            if self._words[self._base + QueueWord.PAUSE_CODE]:
-                self._words[self._base + QueueWord.PAUSE_CODE] = 0
+        if words[base + QueueWord.FAULTS]:
+            words[base + QueueWord.FAULTS] = 0
+            if words[base + QueueWord.PAUSE_CODE]:
+                words[base + QueueWord.PAUSE_CODE] = 0
                 events.emit("queue.resumed", queue=self.name)
 
-    def note_acked(self) -> None:
+    def note_acked(self, key: str) -> None:
+        self.note_settled(key)
         if self._words[self._base + QueueWord.UNROUTED]:
             self._words[self._base + QueueWord.UNROUTED] = 0
 
@@ -149,10 +147,6 @@ class QueueView:
         self._words[self._base + QueueWord.PAUSE_CODE] = code
         self._words[self._base + QueueWord.PAUSED_UNTIL] = int((boottime() + seconds) * 1e9)
         events.emit("queue.paused", queue=self.name, pause_ms=events.ms(seconds), why=why)
-
-    def is_paused(self) -> bool:
-        until = self._words[self._base + QueueWord.PAUSED_UNTIL]
-        return until != 0 and until > boottime() * 1e9
 
     def _mount_time(self) -> float:
         return self._board.mount_time(self.index, time.time(), boottime())

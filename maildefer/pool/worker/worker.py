@@ -101,17 +101,12 @@ class Worker:
                 self._wait_for_offer()
                 continue
             self._words[self._base + SlotWord.STATE] = _BUSY
-            queue = self._queues[offer[0]]
-            read = self._attempts[offer[0]].read
-            for position, name in enumerate(offer[1]):
-                if (
-                    self._stopping
-                    or self._attempts_left == 0
-                    or queue.is_paused()
-                    or self._words[Header.PAUSED]
-                ):
+            index, names = offer
+            queue, read = self._queues[index], self._attempts[index].read
+            for position, name in enumerate(names):
+                if self._stopping or self._attempts_left == 0 or self._words[Header.PAUSED]:
                     break
-                if queue.gate is not None and queue.gate.holds(offer[1][position:]):
+                if queue.gate is not None and queue.gate.holds(names[position:]):
                     break
                 self._attempt(queue, name, read)
             if queue.gate is not None:
@@ -156,7 +151,7 @@ class Worker:
 
     def _attempt(self, queue: QueueView, name: str, read: ReadMessage) -> None:
         """Claim one entry and make an attempt at it. Nothing that is wrong with it ends the worker."""
-        if not queue.may_claim() or queue.is_set_aside(name):
+        if not queue.may_claim() or (queue.set_aside and queue.is_set_aside(name)):
             return
         self._words[self._base + SlotWord.QUEUE] = queue.index
         try:
@@ -167,8 +162,7 @@ class Worker:
         if claim is None:  # another worker was first
             return
         self._attempts_left -= 1
-        if self._attempts[queue.index].make(claim, read):
-            queue.note_success()
+        self._attempts[queue.index].make(claim, read)
 
     def _run_handlers(self, handlers: Callable[[M], T], messages: M, claims: Sequence[Claim]) -> T:
         """Run handlers with a message or a batch, under the deadline."""
@@ -189,14 +183,14 @@ class Worker:
 
     def _note_settled(self, queue: QueueView, claim: Claim, outcome: Outcome, word: str) -> None:
         words, base = self._words, self._base
-        queue.note_settled(claim.key)
         if outcome is ACKED:
-            queue.note_acked()
-        elif isinstance(outcome, Buried):
-            if outcome.reason.startswith(NO_ROUTE):
+            queue.note_acked(claim.key)
+        else:
+            queue.note_settled(claim.key)
+            if isinstance(outcome, Buried) and outcome.reason.startswith(NO_ROUTE):
                 queue.note_unrouted()
-        elif word == "deferred" and isinstance(outcome, Deferred) and outcome.error is not None:
-            words[base + SlotWord.FAILED] += 1
+            elif word == "deferred" and isinstance(outcome, Deferred) and outcome.error is not None:
+                words[base + SlotWord.FAILED] += 1
         words[base + SlotWord.HANDLED] += 1
         words[base + _COUNTERS.get(word, SlotWord.RELEASED)] += 1
 

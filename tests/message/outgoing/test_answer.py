@@ -71,11 +71,11 @@ def answer(answers: MailRequest | None = None, **more: Any) -> MailResponse:
 
 
 def handled(message: Any, send: Any) -> None:
-    def handle() -> None:
+    def handle(message: Any) -> None:
         log_context.begin_handler(message, "m.START")
         send()
 
-    log_context.run_handlers(handle)
+    log_context.run_handlers(handle, message)
 
 
 def test_what_a_handler_answers_names_the_message_and_says_that_a_program_wrote_it(wire: Wire) -> None:

@@ -154,13 +154,13 @@ def test_in_the_name_of_an_author_who_was_not_verified_nothing_is_signed(
     head = f"Authentication-Results: mx; dmarc={word} header.from=osb.example\n{field}\n"
     message = MailRequest("p", "list-bounces@s.example", "list@osb.example", f"{head}\nText.\n")
 
-    def handle() -> None:
+    def handle(message: MailRequest) -> None:
         log_context.begin_handler(message, "m.START")
         wire.deliver(response(message["From"] or ""))
         wire.deliver(response("ann@osb.example"))
         wire.deliver(response("list@osb.example"))
 
-    log_context.run_handlers(handle)
+    log_context.run_handlers(handle, message)
     assert [verified(data, record) for _, _, data in wire.sent] == [is_verified, is_verified, True]
 
 
@@ -178,11 +178,11 @@ def test_neither_is_it_in_the_name_of_an_address_that_only_stands_there(
     head = f"Authentication-Results: mx; dmarc=pass header.from={domain}\nFrom: {author}\n"
     message = MailRequest("p", sender, "list@osb.example", f"{head}\nText.\n")
 
-    def handle() -> None:
+    def handle(message: MailRequest) -> None:
         log_context.begin_handler(message, "m.START")
         wire.deliver(response("ann@osb.example"))
 
-    log_context.run_handlers(handle)
+    log_context.run_handlers(handle, message)
     assert b"DKIM-Signature" not in wire.sent[0][2]
 
 

@@ -99,12 +99,12 @@ def test_in_a_handler_a_domain_that_takes_no_mail_is_a_final_reply() -> None:
     request = MailRequest("p", "a@x", "r@y", b"")
     request.key = "1.M1P1Q1Rdeadbeef.h,S=1"
 
-    def send() -> None:
+    def send(request: MailRequest) -> None:
         log_context.begin_handler(request, "m.START")
         Relay(host=None).deliver(b"x\r\n", To="a@null.example", From="s@x")
 
     with pytest.raises(SMTPError, match="556") as refused:
-        log_context.run_handlers(send)
+        log_context.run_handlers(send, request)
     assert isinstance(refused.value, RelayUnresolved)
     assert isinstance(outcome_of(refused.value, "m"), Buried)
 

@@ -88,7 +88,7 @@ def attempt(
     request = MailRequest("peer", "ann@x", "list@x", came)
     request.key, request.attempt, request.queue = key, number, queue
 
-    def handle() -> Exception | None:
+    def handle(request: MailRequest) -> Exception | None:
         log_context.begin_handler(request, name)
         try:
             handler(request)
@@ -96,7 +96,7 @@ def attempt(
             return fault
         return None
 
-    return log_context.run_handlers(handle)
+    return log_context.run_handlers(handle, request)
 
 
 def response(subject: str = "S") -> MailResponse:

@@ -85,10 +85,9 @@ class Host:
             name="q",
             claimer=claimer,
             may_claim=lambda: True,
+            set_aside={},
             is_set_aside=lambda name: False,
-            is_paused=lambda: False,
-            note_success=lambda: None,
-            note_acked=lambda: None,
+            note_acked=lambda key: None,
             note_settled=lambda key: None,
         )
         worker._queues = [view]

@@ -9,8 +9,8 @@ from maildefer import log_context
 from maildefer.routing import route, stateless
 
 
-def run(handlers: Callable[..., Any], *arguments: Any) -> Any:
-    return handlers(*arguments)
+def run(handlers: Callable[[Any], Any], argument: Any) -> Any:
+    return handlers(argument)
 
 
 def begin(message: Any, handler: str) -> None:
