@@ -134,6 +134,23 @@ def test_of_several_queues_each_event_has_its_own(
     assert queue.path not in maildefer("explain", key, "--queue", queue.path).out
 
 
+def test_a_queue_that_is_named_twice_tells_each_event_once(
+    maildefer: Any, queue: Layout, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = maildefer("explain", key, "--queue", queue.path).out
+    monkeypatch.chdir(os.path.dirname(queue.path))
+    name = os.path.basename(queue.path)
+    assert maildefer("explain", key, "--queue", f"./{name}/", "--queue", name).out.splitlines()[1:] == [
+        line.replace(queue.path, name) for line in once.splitlines()[1:]
+    ]
+
+
+def test_a_key_is_not_taken_with_conditions_that_would_be_passed_over(
+    maildefer: Any, queue: Layout, key: str
+) -> None:
+    assert maildefer("explain", key, "--sender=eve@a.example", "--queue", queue.path).code == 2
+
+
 def test_a_commands_records_are_this_hosts_by_its_label(maildefer: Any, queue: Layout, key: str) -> None:
     """In a process of its own, in which nothing else has asked for the label."""
     command = [sys.executable, "-m", "maildefer", "dead", "delete", queue.path, key, "--yes"]

@@ -53,7 +53,10 @@ def explain(
     json: Json = False,
 ) -> None:
     """Tell what has happened to a message, when, where and why."""
-    queues = [look_into_queue(path) for path in queue or project_queues()]
+    if key and (message_id or sender or recipient):
+        raise typer.BadParameter("Give a key alone, or what the message is sought by.")
+    looked = map(look_into_queue, queue or project_queues())
+    queues = list({one.path: one for one in looked}.values())  # once each
     if not queues:
         raise typer.BadParameter("No queue of a project is here: name one by --queue.")
     sought = Sought(
