@@ -177,7 +177,7 @@ def test_threads_that_push_at_once_share_directory_syncs(
         seen = set(os.listdir(path))
         if not at_work.is_set():
             at_work.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
         synced.append(seen)
 
     monkeypatch.setattr("maildefer.maildir.durable.sync_directory", sync)
@@ -188,14 +188,14 @@ def test_threads_that_push_at_once_share_directory_syncs(
 
     first = threading.Thread(target=push)
     first.start()
-    assert at_work.wait(10)
+    assert at_work.wait(60)
     others = [threading.Thread(target=push) for _ in range(8)]
     for thread in others:
         thread.start()
     wait_until(lambda: len(os.listdir(f"{queue.dir}/new")) == 9)
     go_on.set()
     for thread in [first, *others]:
-        thread.join(10)
+        thread.join(60)
     assert len(returned) == 9
     assert len(synced) < 9
     for key, syncs in returned:

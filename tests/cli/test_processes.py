@@ -345,7 +345,7 @@ def test_what_a_boot_module_and_its_children_print_is_in_the_log_to_the_last_wor
     Path("conf/boot.py").write_text(text + "\nimport atexit; atexit.register(os.write, 2, b'the last')\n")
     command("start")
     command("stop")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while 'text="the last"' not in Path("logs/smtp.out").read_text():
         assert time.monotonic() < deadline
     told = Path("logs/smtp.out").read_text()
@@ -662,7 +662,7 @@ def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
     monkeypatch.setattr(status_survey, "SECONDS", 0.2)
     began = time.monotonic()
     ended = maildefer("status", queue.path)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
     assert "hangs" in ended.err
     assert ended.code == 3
 
@@ -688,7 +688,7 @@ def test_all_processes_and_queues_are_looked_at_side_by_side(monkeypatch, queue)
     """Each of them hangs, and is given up after the time for all."""
     monkeypatch.setattr(status_survey, "read_queue_status", lambda *_: time.sleep(60))
     monkeypatch.setattr(control, "ask_process", lambda *_: time.sleep(60))
-    monkeypatch.setattr(status_survey, "SECONDS", 0.5)
+    monkeypatch.setattr(status_survey, "SECONDS", 2.0)
     records = [
         runtime_dir.RuntimeRecord(
             pid=1 << 30, start_time=1, kind="supervise", pidfile=f"/{n}.pid", started=1.0
@@ -697,7 +697,7 @@ def test_all_processes_and_queues_are_looked_at_side_by_side(monkeypatch, queue)
     ]
     began = time.monotonic()
     seen = status_survey.look(records, [f"{queue.path}{n}" for n in range(20)], elsewhere=False)
-    assert time.monotonic() - began < 10, "one after the other it would be twenty"
+    assert time.monotonic() - began < 50, "one after the other it would be eighty"
     assert {"no answer" in one.problem for one, _ in seen.local} == {True}
     assert {"hangs" in str(counts) for counts in seen.queues.values()} == {True}
 

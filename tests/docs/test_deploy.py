@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from tests.support.front_end import SECONDS, stored, wait_until
 from tests.support.socket_activation import environment, service
 
@@ -149,8 +150,7 @@ def test_the_first_connection_starts_the_front_end_and_is_served_by_it(project: 
 @contextmanager
 def _started_by_systemd(project: Project) -> Iterator[int]:
     """It listens there itself, and becomes the service when somebody comes."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environ = environment(project.folder)
     passed_on = [f"--setenv={name}" for name in ("PYTHONPATH", "MAILDEFER_RUNTIME_DIR")]
     with open(project.folder / "log", "ab") as log:

@@ -41,7 +41,7 @@ def test_a_function_that_hangs_is_left_after_its_time() -> None:
 def test_a_child_that_hangs_is_killed_and_reaped_later() -> None:
     bounded(sleep_for_ever, 0.05)
     (child,) = module._abandoned
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while pid_exists(child) and time.monotonic() < deadline:
         os.sched_yield()
     assert not pid_exists(child)
@@ -71,14 +71,14 @@ def test_a_child_that_hangs_does_not_hold_our_output_open() -> None:
         "os.kill = lambda *a: None\n"  # it can't be killed
         "pid = os.getpid()\n"
         "def hang():\n"
-        "    signal.alarm(20)\n"
+        "    signal.alarm(100)\n"
         "    while True: signal.pause()\n"
         "print(bounded(hang, 0.1), flush=True)\n"
     )
     begun = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "TimedOut(seconds=0.1)\n"
-    assert time.monotonic() - begun < 10, "whoever read our output waited for the child"
+    assert time.monotonic() - begun < 60, "whoever read our output waited for the child"
 
 
 def test_exceptions_come_back_as_they_were_as_far_as_they_can() -> None:

@@ -81,14 +81,16 @@ def test_a_process_that_ends_before_it_is_ready_has_failed_with_its_code(log):
 
 
 def test_a_process_that_never_comes_up_is_killed_with_all_its_children(log):
-    began = time.monotonic()
-    failed = launch(python("print(os.fork(), flush=True)\nsignal.pause()"), log_path=log, timeout_seconds=0.3)
-    assert isinstance(failed, LaunchFailed)
-    assert failed.code == 1
-    assert time.monotonic() - began < 10
-    children = [int(line) for line in failed.last_words.split() if line != "0"]
+    for seconds in (0.3, 3, 30):  # on a busy machine it may be killed before it has forked
+        failed = launch(
+            python("print(os.fork(), flush=True)\nsignal.pause()"), log_path=log, timeout_seconds=seconds
+        )
+        assert isinstance(failed, LaunchFailed)
+        assert failed.code == 1
+        if children := [int(line) for line in failed.last_words.split() if line != "0"]:
+            break
     assert children
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(map(lives, children)):
         assert time.monotonic() < deadline
         time.sleep(0.01)

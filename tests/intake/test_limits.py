@@ -8,7 +8,6 @@ import signal
 import smtplib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from maildefer.intake import replies
 from maildefer.intake.access.connection_limits import ConnectionLimits, LimitReached, one_client
 from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.smtp.error_limits import ErrorLimits
-from tests.support.front_end import FrontEnd, front_end, wait_until
+from tests.support.front_end import SECONDS, FrontEnd, front_end, wait_until
 
 HELLO = b"EHLO c\r\n"
 ENVELOPE = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
@@ -151,7 +150,7 @@ def start(tmp_path: Path, request: pytest.FixtureRequest):
     ) -> FrontEnd:
         if policy is not None:
             (tmp_path / "mypolicy.py").write_text(policy)
-            arguments = (*arguments, "--policy", "mypolicy.accept")
+            arguments = ("--policy", "mypolicy.accept", "--policy-seconds", f"{SECONDS}", *arguments)
         if routes is not None:
             (tmp_path / "routes.json").write_text(json.dumps(routes))
             arguments = (*arguments, "--routes", "routes.json")
@@ -255,13 +254,15 @@ def test_a_message_in_chunks_has_the_time_of_one_message(start) -> None:
 
 
 @pytest.fixture
-def slow_client(tmp_path: Path) -> Iterator[tuple[FrontEnd, socket.socket]]:
+def slow_client(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[FrontEnd, socket.socket]]:
     """A client to which less can be sent at a time than it has replies to read: a hundredth of what is usual."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(60)
-        with front_end(tmp_path, "--idle-seconds", "3", listener=listener) as front:
+        with front_end(
+            tmp_path, "--idle-seconds", getattr(request, "param", "3"), listener=listener
+        ) as front:
             client.connect(("127.0.0.1", front.port))
             yield front, client
 
@@ -279,6 +280,7 @@ def test_a_client_that_does_not_read_is_sent_away(slow_client, end: bytes, half_
     wait_until(lambda: len(list(descriptors.iterdir())) < with_client)
 
 
+@pytest.mark.parametrize("slow_client", ["60"], indirect=True)
 def test_what_comes_before_the_end_is_answered_also_to_a_client_that_reads_late(slow_client) -> None:
     front, client = slow_client
     client.sendall(HELLO + b"HELP\r\n" * 1000)
@@ -456,6 +458,4 @@ def test_a_shortage_passes_by_itself(start) -> None:
     wait_until(lambda: b"\r\n452 4.3.1" in front.speak(HELLO + ENVELOPE))
     for path in (front.queue / "new").iterdir():
         path.unlink()
-    began = time.monotonic()
     wait_until(lambda: b"\r\n250 2.1.5" in front.speak(HELLO + ENVELOPE))
-    assert time.monotonic() - began < 30

@@ -115,7 +115,8 @@ class Pool:
         """What the pool says of itself; empty while it does not answer."""
         hosts = label(self.host_id, self.host_id)
         try:
-            return status_socket.ask_status(str(self.runtime / hosts / f"{stem(self.pidfile)}.sock"))
+            path = str(self.runtime / hosts / f"{stem(self.pidfile)}.sock")
+            return status_socket.ask_status(path, PATIENCE_SECONDS)
         except (OSError, ValueError):  # not yet, or no longer
             return {}
 

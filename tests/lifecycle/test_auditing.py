@@ -52,6 +52,7 @@ def test_what_vanishes_under_a_running_pool_is_named(project: Project, start: St
     start(workers=1)
     keys = project.push("quick", 20) + project.push("defer60", 2)
     eventually(lambda: len(project.names("later_new")) == 2, "two are deferred")
+    eventually(lambda: not project.names("new") and not project.names("cur"), "the others are handled")
     [gone, _] = os.listdir(project.queue.later_new)
     os.rename(f"{project.queue.later_new}/{gone}", f"{project.queue.path}/gone")
     [suspect] = audit([project.queue.path], timeout_seconds=1).suspects
@@ -134,7 +135,7 @@ def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_oth
         record_keeping.end_journal(layout)
     pool = Pool(project, workers=1).start().await_ready()
     try:
-        eventually(lambda: os.listdir(project.queue.status), "its keeper has given an account of it", 30)
+        eventually(lambda: os.listdir(project.queue.status), "its keeper has given an account of it")
         for layout in project.layouts.values():
             journal.begin_journal(layout)
             record_keeping.expect_records(layout)

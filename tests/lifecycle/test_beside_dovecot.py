@@ -64,8 +64,8 @@ def test_both_use_it_and_neither_minds_what_the_other_keeps_there(
     eventually(lambda: len(project.names("later_new")) == MESSAGES, "some are deferred")
     eventually(lambda: len(project.names("dead_new")) == MESSAGES, "some are buried")
     eventually(lambda: len(project.notes("end")) == 1 + MESSAGES, "the others are handled")
+    eventually(lambda: not project.names("new") + project.names("cur"), "and settled")
     assert set(project.starts().values()) == {1}
-    assert not project.names("new") + project.names("cur")
     server.send("quick@test")  # its index lists what has gone
     eventually(lambda: len(project.notes("end")) == 2 + MESSAGES, "it is handled too")
     assert dovecots_own(project.queue) >= kept

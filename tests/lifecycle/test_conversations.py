@@ -18,7 +18,7 @@ from maildefer.maildir.upkeep.leases import fence
 from maildefer.message.envelope import block
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
-from tests.lifecycle.project import APPLICATION, BODY, Project, eventually
+from tests.lifecycle.project import APPLICATION, BODY, TTL_SECONDS, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
 
@@ -27,8 +27,9 @@ ANN, BOB = "ann@example.org", "bob@example.org"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path, CONVERSATIONS)
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Project:
+    mark = request.node.get_closest_marker("ttl")
+    return Project(tmp_path, CONVERSATIONS, ttl_seconds=mark.args[0] if mark else TTL_SECONDS)
 
 
 def push(project: Project, sender: str, what: str, count: int = 1, queue: str = "run/queue") -> list[str]:
@@ -137,6 +138,7 @@ def test_a_message_that_waits_for_its_conversation_is_not_charged(project: Proje
     assert counted(project) == 2
 
 
+@pytest.mark.ttl(300)
 @pytest.mark.parametrize("queue", ["run/queue", "run/later"])
 def test_a_killed_workers_conversation_goes_on_at_once(queue: str, project: Project, start: Start) -> None:
     pool = start(workers=2)
@@ -145,7 +147,7 @@ def test_a_killed_workers_conversation_goes_on_at_once(queue: str, project: Proj
     push(project, ANN, "quick", 2, queue)
     os.kill(note.pid, signal.SIGKILL)
     project.go()
-    pool.await_event("token.freed", seconds=5)
+    pool.await_event("token.freed")
     eventually(project.is_empty, "all three are handled")
     assert counted(project) == 3
     assert len(project.notes("start")) == 4

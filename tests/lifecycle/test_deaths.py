@@ -19,6 +19,7 @@ pytestmark = pytest.mark.lifecycle
 
 
 @pytest.mark.invariant(5)
+@pytest.mark.ttl(300)
 def test_a_killed_workers_message_is_handled_by_another_and_its_crash_is_charged(
     project: Project, start: Start
 ) -> None:
@@ -26,13 +27,12 @@ def test_a_killed_workers_message_is_handled_by_another_and_its_crash_is_charged
     [key] = project.push("wait")
     [first] = eventually(lambda: project.notes("start"), "the handler begins")
     os.kill(first.pid, signal.SIGKILL)
-    eventually(lambda: len(project.notes("start")) == 2, "another worker has it")
+    eventually(lambda: len(project.notes("start")) == 2, "another worker has it, long before the TTL")
     second = project.notes("start")[1]
     assert (second.key, second.attempt) == (key, 2)
     assert second.pid != first.pid
     [claimed] = project.names("cur")
     assert (claimed.key, claimed.attempts, claimed.crashes) == (key, 2, 1)
-    assert second.time - first.time < 5, "at once, without waiting for the TTL"
     project.go()
     eventually(project.is_empty, "it is acked")
     died = pool.events("worker.died")
@@ -146,6 +146,7 @@ def test_a_worker_whose_handler_has_used_up_the_descriptors_is_replaced(
     project.push("leak")  # it fails itself, having nothing left to write its note with
     others = set(project.push("quick", 40))
     eventually(lambda: others <= {note.key for note in project.notes("end")}, "the others are handled")
+    pool.await_event("worker.recycled")
     assert len(pool.events("worker.recycled")) == 1
     assert [entry.crashes for entry in project.names("later_new")] == [0]
     assert project.names("dead_new") == []
@@ -281,8 +282,8 @@ def reasons(project: Project) -> list[dict[str, Any]]:
 
 def test_a_deadline_counts_the_handlers_time_only(project: Project, start: Start) -> None:
     """Neither the time of other messages, nor that between them."""
-    pool = start(workers=1, settings={"handler_timeout_seconds": 0.5})
-    project.push("sleep0.2", 6)
+    pool = start(workers=1, settings={"handler_timeout_seconds": 3})
+    project.push("sleep0.2", 20)
     eventually(project.is_empty, "all are handled")
     ended = pool.status()["up_seconds"]
     eventually(lambda: pool.status()["up_seconds"] > ended + 2, "some looks at the deadlines later")

@@ -90,7 +90,7 @@ def test_neither_a_dead_host_nor_a_due_entry_nor_a_request_waits_for_a_name_that
     os.unlink(project.queue.later_cur)
     second.await_event("chore.recovered", chore="promote")
     second.await_event("chore.recovered", chore="return")
-    assert failing(second) == set()
+    eventually(lambda: failing(second) == set(), "the status says that nothing does")
     project.ask_all("resume")
     eventually(project.is_empty, "the last is handled")
     assert second.stop() == 0

@@ -44,7 +44,7 @@ def test_a_printed_address_opens_the_page_until_term(tmp_path: Path) -> None:
         assert url.hostname == "127.0.0.1"
 
         def get(path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-            with closing(http.client.HTTPConnection("127.0.0.1", url.port or 0, timeout=30)) as connection:
+            with closing(http.client.HTTPConnection("127.0.0.1", url.port or 0, timeout=60)) as connection:
                 connection.request("GET", path, headers=headers)
                 with connection.getresponse() as answer:
                     return answer.status, answer.headers, answer.read()
@@ -53,14 +53,14 @@ def test_a_printed_address_opens_the_page_until_term(tmp_path: Path) -> None:
         assert (status, headers["Location"]) == (303, "./")
         status, _, body = get("/", Cookie=headers["Set-Cookie"].partition(";")[0])
         assert (status, b"live.js" in body) == (200, True)
-        with socket.create_connection(("127.0.0.1", url.port or 0), timeout=30) as stream:
+        with socket.create_connection(("127.0.0.1", url.port or 0), timeout=60) as stream:
             bearer = f"Authorization: Bearer {url.query.partition('=')[2]}"
             stream.sendall(f"GET /news HTTP/1.1\r\nHost: localhost\r\n{bearer}\r\n\r\n".encode())
             news = b""
             while b">q</th>" not in news:  # the queue, by its name from here
                 news += stream.recv(1 << 16)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_socket_file_is_guarded_by_its_mode(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_socket_file_is_guarded_by_its_mode(tmp_path: Path) -> None:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert client.recv(15) == b"HTTP/1.1 200 OK"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert not path.exists()
 
 
@@ -88,7 +88,7 @@ def test_the_socket_file_of_another_page_is_left(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as another:
             another.bind(str(path))
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
             assert path.exists()
 
 
@@ -96,4 +96,4 @@ def test_a_token_file_that_everybody_can_read_is_refused(tmp_path: Path) -> None
     (tmp_path / "tokens").write_text("0123456789abcdef\n")
     (tmp_path / "tokens").chmod(0o644)
     with page(tmp_path, "--port", "0", "--token-file", "tokens") as (process, address):
-        assert (process.wait(30), address) == (78, "")
+        assert (process.wait(60), address) == (78, "")

@@ -76,6 +76,7 @@ def test_workers_that_do_not_start_are_told_within_the_ttl_and_ten_seconds(
         'import sys, time\nif "maildefer.pool.worker.worker" in sys.modules: time.sleep(600)\n"""Two',
     )
     pool = start(ready=False)
+    eventually(pool.status, "the supervisor is up")
     eventually(lambda: health.why_dead(pool.status()), "that none is up", 2 * TTL_SECONDS + 10)
     told = maildefer(pool, "probe", "--live")
     assert (told.returncode, "it has had no worker that was up" in told.stderr) == (1, True)

@@ -97,13 +97,16 @@ def test_a_broken_application_keeps_the_old_workers_and_says_why(project: Projec
 def test_a_second_hup_during_the_look_at_the_application_is_not_lost(project: Project, start: Start) -> None:
     """The first look has read the file by then; what is saved after it needs another one."""
     project.edit(
-        "conf/settings.py", '"""Two', 'import os, time\nif os.path.exists("slow"): time.sleep(1)\n"""Two'
+        "conf/settings.py",
+        '"""Two',
+        'import os, time\nwhile os.path.exists("slow"): time.sleep(0.005)\n"""Two',
     )
     pool = start(workers=1)
     (project.path / "slow").touch()
     pool.signal(signal.SIGHUP)
     eventually(lambda: processes.by_role(pool.pid).get("probe"), "the look is under way")
     pool.signal(signal.SIGHUP)
+    (project.path / "slow").unlink()
     pool.await_event("pool.reloading", 2)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import smtplib
-import socket
 import subprocess
 import sys
 import time
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from maildefer.host.identity import pid_exists
-from tests.lifecycle.project import eventually
+from tests.lifecycle.project import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.lifecycle
 
@@ -68,8 +68,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", str(tmp_path / "runtime"))
     for variable in ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE"):
         monkeypatch.delenv(variable, raising=False)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     for path, text in {
         "config/settings.py": SETTINGS.replace("PORT", str(port)),
         "config/boot.py": BOOT,
@@ -84,7 +83,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def noted(count: int) -> list[str]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         lines = Path("notes").read_text().splitlines() if os.path.exists("notes") else []
         if len(lines) >= count:
@@ -97,7 +96,7 @@ def test_one_command_takes_and_handles_the_mail_of_a_salmon_project(port: int) -
     started = maildefer("start")
     assert started.returncode == 0, started.stderr
     for count in (1, 2):
-        with smtplib.LMTP("127.0.0.1", port, timeout=20) as client:
+        with smtplib.LMTP("127.0.0.1", port, timeout=PATIENCE_SECONDS) as client:
             client.sendmail("ann@example.org", ["bob@osb.example"], "Subject: hi\r\n\r\nhello\r\n")
         noted(count)
     assert noted(2) == ["START bob osb.example", "NEW_USER 8825"]
@@ -112,7 +111,7 @@ def test_what_a_handler_has_started_ends_with_its_receiver(port: int) -> None:
     text = sample.read_text().replace('note(f"START {address} {host}")', f"note(str({child}))")
     sample.write_text("import subprocess, sys\n" + text)
     assert maildefer("start").returncode == 0
-    with smtplib.LMTP("127.0.0.1", port, timeout=20) as client:
+    with smtplib.LMTP("127.0.0.1", port, timeout=PATIENCE_SECONDS) as client:
         client.sendmail("ann@example.org", ["bob@osb.example"], "Subject: hi\r\n\r\nhello\r\n")
     pid = int(noted(1)[0])
     assert pid_exists(pid)

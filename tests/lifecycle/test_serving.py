@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_deferred_entry_is_handled_again_when_it_is_due(project: Project, star
     eventually(project.is_empty, "it is handled in the end")
     first, second = project.notes("start")
     assert (first.key, second.key, second.attempt) == (key, key, 2)
-    assert 0.9 <= second.time - first.time <= 4
+    assert 0.9 <= second.time - first.time <= 30, "not only when all that is deferred is listed"
     assert [event["key"] for event in pool.events("entry.promoted")] == [key]
 
 
@@ -169,9 +170,14 @@ def test_an_entry_that_cannot_be_read_waits_uncharged_and_holds_up_nobody(
     eventually(lambda: other in project.starts(), "the next message is handled meanwhile")
     waiting = eventually(lambda: project.names("later_new"), "it waits")[0]
     assert (waiting.key, waiting.attempts, waiting.crashes) == (key, 0, 0)
-    for path in (*Path(project.queue.later_new).iterdir(), *Path(project.queue.new).iterdir()):
-        path.chmod(0o600)
-    eventually(project.is_empty, "it is handled when it can be read")
+
+    def is_handled_once_it_can_be_read() -> bool:
+        for path in (*Path(project.queue.later_new).iterdir(), *Path(project.queue.new).iterdir()):
+            with suppress(FileNotFoundError):  # it has just become due, or is claimed
+                path.chmod(0o600)
+        return project.is_empty()
+
+    eventually(is_handled_once_it_can_be_read, "it is handled when it can be read")
     assert project.starts()[key] == 1
     assert project.names("dead_new") == []
     assert pool.events("queue.paused") == []

@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import smtplib
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_port
 from maildefer.cli.schemas.schema import Schema, schema_text
 from tests.lifecycle.commands import maildefer
 from tests.lifecycle.conftest import Start
@@ -60,8 +60,7 @@ def named(value: Any, rule: dict[str, Any], path: str) -> Iterator[str]:
 def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_left_out(
     project: Project, start: Start
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+    port = free_port()
     project.edit("conf/settings.py", '"""\n', f'"""\n{SETTINGS % port}\n')
     project.edit(
         "conf/settings.py", 'queues = {"run/queue": ["workers.front"], "run/later": ["workers.back"]}\n', ""
@@ -79,7 +78,7 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     push(pool, "nobody@a.example")
     eventually(lambda: maildefer(pool, "outgoing", "--json").stdout, "a destination is told of")
     eventually(lambda: '"down_since"' in maildefer(pool, "outgoing", "--json").stdout, "and is down")
-    assert pool.status()["deliveries"][0]["outcomes"]["deferred"] > 0
+    eventually(lambda: pool.status()["deliveries"][0]["outcomes"]["deferred"], "and counted")
     lines = told(pool)
     [down] = of_queue(lines, "run/queue")["degraded"]
     assert f"127.0.0.1:{port} is down for " in down

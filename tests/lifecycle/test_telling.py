@@ -18,7 +18,7 @@ from maildefer.control.requests import read_leases
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from tests.lifecycle.conftest import Start
-from tests.lifecycle.project import Project, eventually
+from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
 
@@ -55,14 +55,14 @@ def test_a_second_supervisor_with_the_same_pid_file_is_refused(project: Project,
     try:
         eventually(lambda: os.path.exists(first.pidfile), "the first one runs")
         two = subprocess.run(
-            command, cwd=project.path, env=environ, capture_output=True, text=True, timeout=20
+            command, cwd=project.path, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS
         )
         assert two.returncode == 1
         assert str(one.pid) in two.stderr
         assert one.poll() is None
     finally:
         one.terminate()
-        assert one.wait(15) == 0
+        assert one.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_pool_tells_other_hosts_its_rate(project: Project, start: Start) -> None:
@@ -115,7 +115,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """What systemd listens on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{tmp_path}/notify")
-        sock.settimeout(15)
+        sock.settimeout(PATIENCE_SECONDS)
         yield sock
 
 
@@ -176,7 +176,7 @@ def test_a_pool_whose_workers_cannot_load_the_application_ends_with_78(
         'import sys\nif "maildefer.pool.worker.worker" in sys.modules: raise RuntimeError("no licence left")\n"""Two',
     )
     pool = start(ready=False)
-    assert pool.wait(30) == 78
+    assert pool.wait() == 78
     assert "no licence left" in pool.events("application.broken")[-1]["error"]
     assert "no worker can load the application" in pool.events("pool.stopped")[-1]["reason"]
 
@@ -223,7 +223,7 @@ def test_a_pool_whose_workers_die_at_their_start_ends_with_1(project: Project, s
         'import os, sys\nif "maildefer.pool.worker.worker" in sys.modules: os._exit(3)\n"""Two',
     )
     pool = start(ready=False)
-    assert pool.wait(30) == 1
+    assert pool.wait() == 1
     assert "no worker comes up" in pool.events("pool.stopped")[-1]["reason"]
 
 

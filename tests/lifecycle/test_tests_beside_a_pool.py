@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import smtplib
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from tests.lifecycle.project import eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -56,6 +57,13 @@ def maildefer(project: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=90, check=False)
 
 
+def heeds_the_pause(project: Path) -> bool:
+    lines = map(json.loads, maildefer(project, "status", "--json").stdout.splitlines())
+    pools = [line["status"] for line in lines if line["kind"] == "supervise" and line["status"]]
+    queues = [queue for pool in pools for queue in pool["queues"] if queue["queue"] == "run/queue"]
+    return any(queue["paused_everywhere"] for queue in queues)
+
+
 def waiting(project: Path) -> int:
     return len(os.listdir(project / "run" / "queue" / "new"))
 
@@ -67,8 +75,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[P
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
     assert maildefer(tmp_path, "new", "blog").returncode == 0
     blog = tmp_path / "blog"
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        front, sink = one.getsockname()[1], two.getsockname()[1]
+    front, sink = free_port(), free_port()
     settings = (blog / "conf" / "settings.py").read_text()
     (blog / "conf" / "settings.py").write_text(
         settings.replace("8823", str(front)).replace("8825", str(sink))
@@ -96,7 +103,8 @@ def test_the_tests_of_a_project_leave_the_mail_alone_that_waits_in_its_queues(
 ) -> None:
     blog, port = project
     (blog / "tests" / "test_as_with_salmon.py").write_text(SALMON_STYLE.replace("PORT", str(port)))
-    eventually(lambda: maildefer(blog, "pause").returncode == 0, "the pool is up, and paused")
+    eventually(lambda: maildefer(blog, "pause").returncode == 0, "the queue is paused")
+    eventually(lambda: heeds_the_pause(blog), "the pool is up, and heeds that")
     for number in range(3):
         with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
             client.sendmail(

@@ -102,7 +102,7 @@ def test_what_is_no_plain_file_is_named_and_holds_nobody(
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    reader.join(10)
+    reader.join(60)
     assert done
 
 

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SECTION
-from tests.support.front_end_security import ENVELOPE, GREETING, AttackedFrontEnd, eventually, read_all
+from tests.support.front_end_security import (
+    ENVELOPE,
+    GREETING,
+    PATIENCE_SECONDS,
+    AttackedFrontEnd,
+    eventually,
+    read_all,
+)
 
 pytestmark = pytest.mark.lifecycle
 MANY = 10_000
@@ -149,7 +156,7 @@ def test_a_slow_client_has_its_time_and_no_more(
         with attacked.connect() as client:
             client.sendall(begin)
             client.settimeout(0.05)
-            said, deadline = b"", time.monotonic() + 30
+            said, deadline = b"", time.monotonic() + PATIENCE_SECONDS
             while b"421 4.4.2" not in said:
                 assert time.monotonic() < deadline, "it is still borne with"
                 try:
@@ -161,7 +168,10 @@ def test_a_slow_client_has_its_time_and_no_more(
                     break
         assert attacked.drafts() == []
         assert attacked.entries() == []
-        assert attacked.send().startswith(b"250 ")
+        mail = GREETING + ENVELOPE + b"DATA\r\nx\r\n.\r\n"
+        eventually(
+            lambda: b"queued as" in attacked.speak(mail), "others are served, if they are quick enough"
+        )
 
 
 def test_a_client_that_does_not_read_is_not_listened_to(tmp_path: Path) -> None:

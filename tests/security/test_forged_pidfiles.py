@@ -108,7 +108,7 @@ def test_root_stops_a_maildefer_of_the_user_whose_the_pid_file_is(run: Path, spa
     forge(run / "x.pid", facts(process.pid))
     ended = maildefer("stop", "--all", "run")
     assert ended.returncode == 0, ended
-    assert process.wait(10) < 0
+    assert process.wait(60) < 0
 
 
 def test_no_request_is_filed_where_a_forged_pid_file_leads(run: Path) -> None:

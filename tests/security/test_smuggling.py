@@ -117,7 +117,7 @@ class Wire:
 
     def _serve(self) -> None:
         client = self._listener.accept()[0]
-        client.settimeout(30)
+        client.settimeout(60)
         with client, client.makefile("rb") as lines, suppress(ConnectionError):
             client.sendall(b"220 wire\r\n")
             while line := lines.readline():

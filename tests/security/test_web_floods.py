@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
@@ -40,6 +41,13 @@ def ask(client: socket.socket) -> bytes:
     return answer.partition(b"\r\n")[0]
 
 
+def is_served(web: Web) -> bool:
+    try:
+        return web.post()[0] == 201
+    except (OSError, http.client.HTTPException):  # hung up on
+        return False
+
+
 @pytest.mark.parametrize(
     ("limit", "begin", "drip", "answer"),
     [
@@ -59,11 +67,11 @@ def test_a_slow_client_of_the_http_door_has_its_time_and_no_more(
         client.sendall(begin)
         assert _outlasted(client, drip).startswith(b"HTTP/1.1 " + answer if answer else b"")
     assert (web.drafts(), web.entries()) == ([], [])
-    assert web.post()[0] == 201
+    eventually(lambda: is_served(web), "others are served, if they are quick enough")
 
 
 def test_each_further_request_of_a_connection_has_its_time_too(start: Start) -> None:
-    web = start("--command-seconds=0.5")
+    web = start("--command-seconds=3")  # in which a busy machine makes two whole requests
     with web.dial() as client:
         assert ask(client) == ask(client) == b"HTTP/1.1 201 Created"
         client.sendall(b"POST /queues/")
@@ -101,7 +109,7 @@ def test_a_client_that_reads_no_answers_is_hung_up_on(start: Start) -> None:
         with pytest.raises((TimeoutError, ConnectionError)):
             client.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000_000)
         eventually(lambda: descriptors(web) == before, "its connection is closed")
-    assert web.post()[0] == 201
+    eventually(lambda: is_served(web), "others are served, if they are quick enough")
 
 
 def test_above_all_connections_there_is_a_503_until_somebody_leaves(start: Start) -> None:

@@ -36,7 +36,7 @@ def answering(records: Records) -> Iterator[Records]:
         dns.resolver.default_resolver = before
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
             last.sendto(b"", endpoint.getsockname())
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         endpoint.close()
 
 

@@ -81,7 +81,7 @@ class RealServer:
 def greets(port: int) -> bool:
     """Whether a server on loopback is ready for mail."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             return client.recv(512).startswith(b"220")
     except OSError:
         return False
@@ -115,12 +115,12 @@ def running(host: str = "127.0.0.1", port: int = 0) -> Iterator[NextServer]:
         with suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)
         listening.close()
-        accepting.join(timeout=10)
+        accepting.join(timeout=60)
         for client in clients:
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
         for thread in threads:
-            thread.join(timeout=10)
+            thread.join(timeout=60)
 
 
 def _session(server: NextServer, client: socket.socket) -> None:

@@ -26,9 +26,9 @@ def ends_after(begun: threading.Event, steps: Steps) -> Callable[[], None]:
     loop, turned = asyncio.get_running_loop(), threading.Event()
 
     def work() -> None:
-        begun.wait(20)
+        begun.wait(60)
         loop.call_soon_threadsafe(turned.set)
-        if turned.wait(5):
+        if turned.wait(60):
             steps.append("thread ended")
             raise OSError("for nobody")
 
@@ -47,7 +47,7 @@ async def begun_in_a_thread(
 
     task = create_task(asyncio.to_thread(call))
     await asyncio.sleep(0)
-    assert begun.wait(20)
+    assert begun.wait(60)
     return task
 
 
@@ -103,7 +103,7 @@ def test_what_a_handler_that_returns_leaves_in_a_thread_holds_up_nobody() -> Non
     go_on = threading.Event()
 
     async def handler() -> asyncio.Task[bool]:
-        left = asyncio.create_task(asyncio.to_thread(go_on.wait, 20))
+        left = asyncio.create_task(asyncio.to_thread(go_on.wait, 60))
         await asyncio.sleep(0)
         return left
 
@@ -117,6 +117,6 @@ def test_many_may_wait_in_threads_at_the_same_time() -> None:
     together = threading.Barrier(40)
 
     async def handler() -> None:
-        await asyncio.gather(*(asyncio.to_thread(together.wait, 20) for _ in range(40)))
+        await asyncio.gather(*(asyncio.to_thread(together.wait, 60) for _ in range(40)))
 
     finished(handler())

@@ -15,11 +15,13 @@ from maildefer.handling.outcomes import Defer, Reject
 from maildefer.handling.policy.decide import PolicyFault, Session, decide
 from maildefer.handling.policy.process import load
 from maildefer.intake import replies
+from maildefer.intake.access import policy_client
 from maildefer.intake.access.policy_client import PolicyClient, PolicyQuestion
 from maildefer.intake.client import Client
 from maildefer.message.smtp_error import SMTPError
 from tests.sampling import one_fast
 
+PATIENCE_SECONDS = 120  # a busy machine starts a process slowly
 CLIENT = Client(address="192.0.2.1", port=4242, helo="client.example", tls="TLSv1.3", user="ann")
 
 
@@ -103,6 +105,7 @@ def accept(session, sender, recipient):
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mypolicy.py").write_text(POLICY)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(policy_client, "_START_SECONDS", PATIENCE_SECONDS)
     return tmp_path
 
 
@@ -110,7 +113,7 @@ def ask(
     talk: Callable[[Callable[[str], Awaitable[str | None]], PolicyClient], Awaitable[None]],
     *,
     name: str = "mypolicy.accept",
-    seconds: float = 30,
+    seconds: float = PATIENCE_SECONDS,
     processes: int = 1,
 ) -> None:
     async def run() -> None:
@@ -187,11 +190,11 @@ def test_a_policy_that_hangs_is_a_temporary_failure_and_holds_up_no_other(projec
 @pytest.mark.slow
 def test_a_process_that_hangs_is_killed_after_the_time_limit(project: Path) -> None:
     async def talk(asked, policy):
-        policy._seconds = 30
+        policy._seconds = PATIENCE_SECONDS
         pid = int((await asked("pid@d")).split()[-1])
         policy._seconds = 0.2
         assert await asked("hang@d") == str(replies.NO_POLICY)
-        policy._seconds = 30
+        policy._seconds = PATIENCE_SECONDS
         assert await asked("yes@d") is None
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -53,9 +53,9 @@ def serve(kind: type[SMTP]) -> Iterator[tuple[Relay, Sink]]:
     try:
         yield Relay("127.0.0.1", server.sockets[0].getsockname()[1], lmtp=kind is LMTP), sink
     finally:
-        asyncio.run_coroutine_threadsafe(_close(server), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(_close(server), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         loop.close()
 
 

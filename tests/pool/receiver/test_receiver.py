@@ -205,7 +205,7 @@ def test_messages_are_handled_side_by_side_by_nolocking_handlers(note: Note) -> 
     together = threading.Barrier(3)
 
     def meet() -> None:
-        together.wait(20)
+        together.wait(60)
 
     note.behave = meet
     queue = Queue("run/posts")
@@ -288,17 +288,17 @@ def test_close_ends_the_loop_when_what_is_in_hand_is_settled(note: Note) -> None
 
     def wait() -> None:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     note.behave = wait
     Queue("run/posts").push(DATA, sender="a@b", recipient="post@osb.example")
     receiver = QueueReceiver("run/posts", sleep=10)
     thread = threading.Thread(target=receiver.start)
     thread.start()
-    assert begun.wait(20)
+    assert begun.wait(60)
     receiver.close()
     go_on.set()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert os.listdir("run/posts/cur") == os.listdir("run/posts/new") == []
 
@@ -483,7 +483,7 @@ def test_close_while_it_starts_leaves_nothing_running(
 
 def test_a_front_end_listens_once_it_is_constructed(receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
-    with socket.create_connection(("127.0.0.1", receivers[0].port), timeout=5):
+    with socket.create_connection(("127.0.0.1", receivers[0].port), timeout=60):
         pass
 
 
@@ -625,7 +625,7 @@ def test_close_ends_the_intake_process_and_may_be_called_twice(receivers: list[S
     receivers[0].close()
     assert receivers[0].ended() == 0
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", receivers[0].port), timeout=5)
+        socket.create_connection(("127.0.0.1", receivers[0].port), timeout=60)
 
 
 def test_serve_forever_ends_at_close(receivers: list[SMTPReceiver]) -> None:
@@ -635,7 +635,7 @@ def test_serve_forever_ends_at_close(receivers: list[SMTPReceiver]) -> None:
     with smtplib.SMTP("127.0.0.1", receivers[0].port, timeout=60):
         pass
     receivers[0].close()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -659,7 +659,7 @@ def test_an_intake_process_that_served_for_a_while_gets_a_successor(
     first = receivers[0]._process
     assert first is not None
     first.kill()
-    first.wait(20)
+    first.wait(60)
     assert receivers[0].ended() is None
     assert receivers[0]._process is not first
     send(receivers[0].port, "any@where.example")

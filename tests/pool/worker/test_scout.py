@@ -192,7 +192,7 @@ def by_socket(tmp_path: Path) -> Iterator[BySocket]:
     """A scout with the real socket, of which the workers' end is read here."""
     scout, offered = scout_of(tmp_path, index=0, hosts=1)
     scout._socket, workers = channel()
-    workers.settimeout(20)
+    workers.settimeout(60)
     with scout._socket, workers:
         yield scout, workers, offered._new
     scout._watch.close()
@@ -232,7 +232,7 @@ def test_a_backlog_of_low_ones_is_offered_behind_what_is_higher(by_socket: BySoc
     Path(new, "99998.x,S=1").touch()
     following = [name for _ in range(12) for name in unpack(workers.recv(60_000))]
     scout._words[Header.DRAINING] = 1
-    thread.join(20)
+    thread.join(60)
     assert following.index("99999.x,p=high,S=1") < following.index("99998.x,S=1") < 8
 
 

@@ -19,7 +19,7 @@ async def HANDLE(message: Any, what: str, argument: str) -> None:
 
 @route("(what)(argument)@brief")
 @stateless
-@timeout(0.3)
+@timeout(float(os.environ.get("BRIEF_SECONDS", "0.3")))
 async def BRIEF(message: Any, what: str, argument: str) -> None:
     await act(message, what, argument)
 
