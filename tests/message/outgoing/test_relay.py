@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import smtplib
 import socket
 import sys
@@ -281,6 +282,7 @@ class Resolver:
 
 
 def test_without_a_host_the_first_exchanger_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    importlib.import_module("dns.name")  # which is dnspython's own, whoever else has loaded it or not
     monkeypatch.setitem(sys.modules, "dns", SimpleNamespace(resolver=Resolver))
     monkeypatch.setitem(sys.modules, "dns.resolver", Resolver)
     relay = Relay(host=None)
