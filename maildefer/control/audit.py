@@ -262,5 +262,5 @@ def _explained(
         return f"its end may have left no record: {silent[0]}"
     for gap in ledger.gaps:
         if each.pushed_at <= gap.until + CLOCKS_SECONDS:
-            return f"{gap.host} could not write its records for a time"
+            return f"{gap.host} could not write its records for a time, or somebody removed them"
     return next((boot.why for boot in boots if each.pushed_at <= boot.last + CLOCKS_SECONDS), None)

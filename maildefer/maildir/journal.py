@@ -11,13 +11,11 @@ with many records have files of their own (`journal_file`), as have those that f
                                          TIME move KEY FOLDER/NAME .                before the rename
                                          TIME note KEY NAME=FACT,… .                what became of an attempt, and why
                                          TIME kept KEY .    the unlink found it gone: the record before is void
-                                         TIME gap SINCE .   records since then could not be written (a full disk)
+                                         TIME gap SINCE .   records until then are missing (a full disk, removed files)
 
 `h=N` in the record of an end says that the entry was handed over N times: the journal of a former queue has its push.
 Handlers and milliseconds are those of a first attempt, of which there is no note.
-
 A record begins with a newline and ends with " .": an incomplete record of a killed process damages no other.
-
 On NFS each process has a `settled` file of its own, written past the page cache (`O_DIRECT`), since records in a cache
 are lost with the host, and other hosts can't see them for half a minute. NFS does not append such writes one after the
 other, so they can't share a file. Elsewhere `O_DIRECT` is not used, since each write would wait for the disk.
@@ -44,6 +42,7 @@ from maildefer.maildir.journal_file import (
     open_mapped,
     quoted,
     quoted_fact,
+    were_removed,
 )
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import folder, recording
@@ -60,8 +59,7 @@ KEPT_SECONDS: Final[dict[Kind, float]] = {  # an end is kept for longer than its
 HANDOFFS_FIELD: Final = "h="
 _LONGEST_FACT: Final = 400  # characters of a fact that is noted
 _APPENDED: Final = 16  # records of a process before it maps a file of its own
-
-
+_LOOK_SECONDS: Final = 10.0  # in which it writes to files that somebody has removed
 _report: Callable[..., None] = lambda event, **facts: None  # noqa: E731  # before `report_with` sets another
 
 
@@ -71,11 +69,10 @@ def report_with(emit: Callable[..., None]) -> None:
     _report = emit
 
 
-Describe = Callable[[bytes], Mapping[str, object]]
-_describe: Describe = lambda data: {}  # noqa: E731
+_describe: Callable[[bytes], Mapping[str, object]] = lambda data: {}  # noqa: E731
 
 
-def describe_with(describe: Describe) -> None:
+def describe_with(describe: Callable[[bytes], Mapping[str, object]]) -> None:
     """Have this process, and those that it forks, note what this says of the bytes of each entry that it pushes."""
     global _describe
     _describe = describe
@@ -97,7 +94,7 @@ class Journal:
         self._lock = threading.Lock()
         self._files: dict[Kind, JournalFile] = {}
         self._left: dict[Kind, int] = {}  # records until the file is to be a mapped one
-        self._until = 0.0  # the end of the day of the files
+        self._day, self._until = 0.0, 0.0  # of the files; when to see whether they are still there, and it is
         self._mapped: dict[Kind, MappedFile] = {}  # those of the files that are, which take half the time
         self._time = system.time
         self._tick, self._stamp = -1, ""  # the last time in milliseconds, as a number and as text
@@ -177,9 +174,10 @@ class Journal:
                     del self._mapped[kind]  # and the long way round
             fault: OSError | None = None
             for last in (False, True):
-                data = (text if self._gap is None else f"\n{now:.3f} gap {self._gap:.3f} .{text}").encode()
                 try:
-                    if self._file(kind, now).write(data):
+                    file = self._file(kind, now)
+                    gap = "" if self._gap is None else f"\n{now:.3f} gap {self._gap:.3f} ."
+                    if file.write(f"{gap}{text}".encode()):
                         self._gap = None
                         self._failing.discard(kind)
                         return
@@ -196,14 +194,18 @@ class Journal:
             if is_needed and self._gap is None:  # else the audit misses nothing
                 self._gap = now
             if kind not in self._failing:
-                self._failing.add(kind)
                 why = "only a part was written" if fault is None else fault.strerror
                 _report("journal.failed", queue=self._layout.path, kind=kind, error=why)
+            self._failing.add(kind)
 
     def _file(self, kind: Kind, now: float) -> JournalFile:
-        if not self._until - 86400 <= now < self._until:
-            self._close()
-            self._until = (now // 86400 + 1) * 86400
+        if not self._until - _LOOK_SECONDS <= now < self._until:
+            if (day := now // 86400) != self._day:
+                self._close()
+            elif were_removed(self._files.values()) and os.path.isdir(self._layout.journal):
+                self._close()
+                self._gap = now
+            self._day, self._until = day, min(day * 86400 + 86400, now + _LOOK_SECONDS)
         file = self._files.get(kind)
         if file is not None and kind not in self._left:
             return file
@@ -258,10 +260,8 @@ def journal_of(layout: Layout, system: System = SYSTEM, *, anew: bool = False) -
         return None
     if anew:
         look_again(layout, anew=True)
-    try:
+    with suppress(KeyError):
         return _journals[layout.path]
-    except KeyError:
-        pass
     journal = None
     if os.path.isdir(layout.journal):
         direct = control_folder.is_nfs(layout.journal)

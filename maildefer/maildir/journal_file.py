@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
@@ -41,6 +41,8 @@ _IN_THE_WAY: Final = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errn
 class JournalFile(Protocol):
     """Takes records; one thread at a time."""
 
+    descriptor: int
+
     def write(self, data: bytes) -> bool:
         """Add records; False if only a part of them is there. Raises OSError."""
 
@@ -51,14 +53,14 @@ class AppendedFile:
     """One write for each record, to wherever the descriptor was opened for."""
 
     def __init__(self, descriptor: int, *, system: System) -> None:
-        self._descriptor, self._system = _raised(descriptor), system
+        self.descriptor, self._system = _raised(descriptor), system
 
     def write(self, data: bytes) -> bool:
-        return self._system.write(self._descriptor, data) == len(data)
+        return self._system.write(self.descriptor, data) == len(data)
 
     def close(self) -> None:
         with suppress(OSError):  # closed by a handler
-            self._system.close(self._descriptor)
+            self._system.close(self.descriptor)
 
 
 class MappedFile:
@@ -72,7 +74,7 @@ class MappedFile:
     def __init__(self, descriptor: int) -> None:
         """Take a file that is locked, and whose descriptor this closes. Raises OSError."""
         facts = os.fstat(descriptor)
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._number = facts.st_dev, facts.st_ino
         # A killed process has left up to twice the room. What it has not written stays NUL, which readers pass over:
         # any other byte there would belong to the record before.
@@ -99,8 +101,8 @@ class MappedFile:
         self.window.close()
         with suppress(OSError):  # closed by a handler
             self._size()
-            os.ftruncate(self._descriptor, end)
-            os.close(self._descriptor)
+            os.ftruncate(self.descriptor, end)
+            os.close(self.descriptor)
 
     def _stop(self) -> int:
         """Have the window take no more; returns where its records end, with those that come before it does."""
@@ -118,17 +120,26 @@ class MappedFile:
         size = self._size()
         until = begin + (2 * _ROOM_BYTES + least_bytes) // _PAGE * _PAGE
         if size < until:
-            os.posix_fallocate(self._descriptor, size, until - size)
-        window = mmap(self._descriptor, until - begin, offset=begin)
+            os.posix_fallocate(self.descriptor, size, until - size)
+        window = mmap(self.descriptor, until - begin, offset=begin)
         window.seek(at - begin)
         self.window, self._begin = window, begin
 
     def _size(self) -> int:
         """The file's size. Raises OSError where the descriptor is another file's: a handler has closed ours."""
-        facts = os.fstat(self._descriptor)
+        facts = os.fstat(self.descriptor)
         if (facts.st_dev, facts.st_ino) != self._number:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return facts.st_size
+
+
+def were_removed(files: Iterable[JournalFile]) -> bool:
+    """Whether any of these has no name any more. One whose descriptor a handler has closed is not seen."""
+    for file in files:
+        with suppress(OSError):
+            if os.fstat(file.descriptor).st_nlink == 0:
+                return True
+    return False
 
 
 def open_appended(

@@ -241,6 +241,40 @@ def test_a_full_disk_stops_nobody_and_leaves_a_gap(queue: Layout) -> None:
     assert records(queue) == [["gap", "1000.000"], ["ack", "2.b"], ["ack", "3.c"]]
 
 
+def test_a_process_leaves_files_that_somebody_has_removed_and_says_so(queue: Layout) -> None:
+    clock = [1000.0]
+    pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, time=lambda: clock[0]))
+    for _ in range(20):  # the first sixteen are appended, the others go into a mapped file
+        pen.record_end("ack", "1.a")
+        pen.record_pushes(["1.a"])
+    for name in os.listdir(queue.journal):
+        os.unlink(f"{queue.journal}/{name}")
+    clock[0] += 9.0
+    pen.record_end("ack", "2.b")
+    assert os.listdir(queue.journal) == []
+    clock[0] += 2.0
+    for key in ("3.c", "4.d"):
+        pen.record_end("ack", key)
+    pen.record_pushes(["5.e"])
+    assert records(queue) == [["push", "5.e"], ["gap", "1011.000"], ["ack", "3.c"], ["ack", "4.d"]]
+    pen.close()
+
+
+def test_a_process_goes_on_in_peace_where_the_journal_was_ended(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(journal, "_report", lambda event, **facts: told.append(event))
+    clock = [1000.0]
+    pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, time=lambda: clock[0]))
+    pen.record_end("ack", "1.a")
+    record_keeping.end_journal(queue)
+    clock[0] += 60.0
+    pen.record_end("ack", "2.b")
+    assert told == []
+    pen.close()
+
+
 def test_where_a_handler_has_left_no_memory_a_record_is_tried_once_more(
     queue: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

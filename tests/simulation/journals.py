@@ -81,6 +81,7 @@ class _SimulatedFile:
 
     data: bytearray
     client: Any
+    descriptor: int = -1
 
     def write(self, data: bytes) -> bool:
         self.client._send_over_network(changes=False)
