@@ -56,10 +56,11 @@ def parse(line: str) -> Mount:
     before, _, after = line.rstrip("\n").partition(" - ")
     fields = before.split(" ")
     kind, source, options = (*after.split(" ", 2), "", "")[:3]
-    # Of `ro` and `rw`, the mount's own counts for it, and the filesystem's `ro` for all its mounts.
+    # Of `ro` and `rw`, the mount's own counts for it, and the filesystem's `ro` for all its mounts; so does what ext4
+    # says after an error, in newer kernels.
     merged = {*fields[5].split(","), *options.split(",")} - {""}
-    if "ro" in merged:
-        merged.discard("rw")
+    if not merged.isdisjoint({"ro", "emergency_ro"}):
+        merged = merged - {"rw"} | {"ro"}
     return Mount(point=_plain(fields[4]), kind=kind, source=_plain(source), options=frozenset(merged))
 
 

@@ -92,6 +92,12 @@ def test_a_mounts_line_is_taken_apart_with_its_escapes():
     assert mount.option("errors") == "remount-ro"
 
 
+@pytest.mark.parametrize("options", ["ro", "rw,errors=remount-ro,emergency_ro"])
+def test_what_an_error_has_made_read_only_is_refused(options):
+    (finding,) = judged(f"36 35 8:0 / /x rw,relatime - ext4 /dev/sda {options}")
+    assert (finding.verdict, finding.fact) == ("refuse", "ext4 at /x is mounted read-only")
+
+
 def test_a_disk_of_this_machine_is_told_from_what_is_not():
     assert is_local("/dev/shm")
     assert is_local("/dev/shm/no/such/queue/yet")
