@@ -16,6 +16,7 @@ from maildefer.backoff import backoff_seconds
 from maildefer.errors import (
     ClaimLost,
     ConfigurationError,
+    MountMissing,
     NoSpace,
     PermissionRefused,
     QueueError,
@@ -211,8 +212,10 @@ class Settler:
             if isinstance(fault, StorageFault) and (self.is_ending() or not isinstance(fault, _REFUSALS)):
                 raise
             _discard(outputs)
-            # A place that can be no queue is a failure; one that takes nothing is none of the message's.
-            error = None if isinstance(fault, StorageFault) else f"{type(fault).__name__}: {fault}"
+            # A place that can be no queue is a failure; one that takes nothing, or is away, is none of the message's.
+            error = (
+                None if isinstance(fault, StorageFault | MountMissing) else f"{type(fault).__name__}: {fault}"
+            )
             later = Deferred(f"can't be handed on to {target}: {fault}", error=error)
             return self._defer(claim, later, handler, message, buried)
         return "handed_off"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from maildefer import events
-from maildefer.errors import MountFault, StorageFault
+from maildefer.errors import MountFault, MountMissing, QueueMissing, StorageFault
 from maildefer.handling.handler_marks import RetryTerms
 from maildefer.handling.outcomes import Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project import settings as settings_module
@@ -180,6 +180,21 @@ def test_a_handoff_to_what_can_be_no_queue_is_tried_again_and_buried_with_its_re
     assert words == ["deferred"] * 4 + ["buried"]  # pushed in 1970, its lifetime is over at the fifth
     assert "can't be handed on to app.other.START" in desk.reason()
     assert "it is a file" in desk.reason()
+
+
+@pytest.mark.parametrize(("fault", "failures"), [(MountMissing, 0), (QueueMissing, 1)])
+def test_a_handoff_to_a_queue_whose_mount_is_away_is_no_failure_of_the_message(
+    tmp_path: Path, fault: type[QueueMissing], failures: int
+) -> None:
+    desk = Desk(tmp_path)
+    desk.settler.layouts = {}
+
+    def missing(path: str) -> Layout:
+        raise fault(path, "it is not there")
+
+    desk.settler.open_queue = missing
+    assert desk.settles(HandedOff("app.other", "START", str(tmp_path / "away"))) == "deferred"
+    assert desk.entry.failures == failures
 
 
 class Refusals:
