@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import maildefer.message.origin  # noqa: F401  # notes where what is pushed is from
 from maildefer.control import history
 from maildefer.control.audit import audit
 from maildefer.control.history import HistoryEvent, Sought, find_keys, history_of, keys_that_begin
