@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from maildefer.maildir.rights.confined import confined_to
 from maildefer.untrusted import UntrustedRecord, open_plain
 
 _NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[a-zA-Z0-9-]+){2,4}\.(pushed|settled)")
+_PARTS: Final = re.compile(rb"\0+|[^\0]+").findall
 _LONGEST_BYTES: Final = 1 << 14  # of a record: its names may be quoted, and its path be long
 _MOST_PASSED_BYTES: Final = 1 << 20  # of what is no record; beyond, no journal's file
 _MOST_ROOM_BYTES: Final = 1 << 26  # at one place; a power cut may take half a minute's records
@@ -45,32 +47,34 @@ def list_files(queue: Layout) -> list[str]:
 def read_lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
     """Yield the whole lines from an offset on, each with the offset of the next; an unfinished last line is left out.
 
+    NUL bytes are room that a mapped file has ahead, or what a power cut has taken. Where they were read just before a
+    process wrote there, and what follows them after that, the rest is left for the next reading.
     Raises OSError, and UntrustedRecord for a file that is none of a journal.
     """
-    passed = 0
-    room = 0  # what a mapped file has ahead, or a host did not write before it stopped
+    passed, is_journal, end, room_at = 0, at > 0, at, -1
     with open(open_plain(path)[0], "rb") as file:
         file.seek(at)
         while line := file.readline(_LONGEST_BYTES):
-            written = line.rstrip(b"\0")
-            if not written:
-                room += len(line)
-                if room > _MOST_ROOM_BYTES:
-                    raise UntrustedRecord("holds what are no records")
-                continue
-            at, room = at + room, 0
-            if written.endswith((b"\n", b" .")):
-                at, room = at + len(written), len(line) - len(written)
-                yield written.rstrip(b"\n\0"), at
-            elif len(line) == _LONGEST_BYTES:
-                at += len(line)
-                passed += len(line)
-                if passed > _MOST_PASSED_BYTES:
-                    raise UntrustedRecord("holds what are no records")
-        if (
-            passed and at == passed
-        ):  # else it has some before: a power cut may leave a torn one with room behind it
-            raise UntrustedRecord("holds no record")
+            begin, end = end, end + len(line)
+            for part in _PARTS(line) if b"\0" in line else (line,):
+                begin += len(part)
+                if part[0] == 0:
+                    room_at = begin - len(part) if room_at < 0 else room_at
+                    if begin - room_at > _MOST_ROOM_BYTES:
+                        raise UntrustedRecord("holds what are no records")
+                    continue
+                if room_at >= 0 and os.pread(file.fileno(), 1, room_at) != b"\0":
+                    return
+                room_at = -1
+                if part.endswith((b"\n", b" .")):
+                    is_journal = True
+                    yield part.rstrip(b"\n"), begin
+                elif len(line) == _LONGEST_BYTES:
+                    passed += len(part)
+                    if passed > _MOST_PASSED_BYTES:
+                        raise UntrustedRecord("holds what are no records")
+    if passed and not is_journal:
+        raise UntrustedRecord("holds no record")
 
 
 def kept_since(queue: Layout) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sqlite3
@@ -10,9 +11,11 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from maildefer.control import journal_reader
 from maildefer.control.audit import AuditReport, audit
 from maildefer.control.key_ledger import KeyLedger
 from maildefer.errors import JournalMissing, MaildeferError
@@ -439,6 +442,44 @@ def test_a_torn_record_before_room_that_was_not_used_leaves_the_file_a_journals(
         file.write(b"\n1001.0 pu" + bytes(1 << 16))
     report = audited(queue)
     assert (verdicts(report), report.unreadable) == ({"1.a": "lost"}, {})
+
+
+class WrittenMeanwhile(io.FileIO):
+    """A mapped file to which another process adds records while this one has read no further than the boundary."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self.tell() == BOUNDARY and (more := MORE.copy()):
+            MORE.clear()
+            with open(PATHS[0], "r+b") as writer:
+                writer.seek(BOUNDARY - 20)
+                writer.write(b"".join(more))
+        return super().readinto(buffer)
+
+
+BOUNDARY, MORE, PATHS = 8192, list[bytes](), list[str]()
+
+
+def test_records_that_come_while_a_file_is_read_are_read_the_next_time(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One begins in room that was read before, and ends behind it."""
+    path = f"{queue.journal}/2026-11-24.a.1.m0.pushed"
+    first = [b"\n%d.0 push %d.a ." % (n, n) for n in range(1000, 1300)]
+    first[-1] = first[-1][:-2].ljust(BOUNDARY - 22 - len(b"".join(first[:-1])), b"a") + b" ."
+    Path(path).write_bytes(b"".join(first) + bytes(1 << 16))
+    more = [b"\n%d.0 push %d.b ." % (n, n) for n in range(2000, 2040)]
+    MORE[:], PATHS[:] = more, [path]
+
+    def opened(descriptor: int, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(WrittenMeanwhile(descriptor, mode), 4096)
+
+    monkeypatch.setattr(journal_reader, "open", opened, raising=False)
+    found, at = list[bytes](), 0
+    for _ in range(2):
+        lines = list(journal_reader.read_lines(path, at))
+        found += [line for line, _ in lines if line]
+        at = lines[-1][1]
+    assert found == [record.strip() for record in (*first, *more)]
 
 
 def test_records_behind_those_that_a_power_cut_has_taken_are_read(queue: Layout) -> None:
