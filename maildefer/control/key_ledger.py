@@ -172,13 +172,17 @@ class KeyLedger:
                 yield os.fsdecode(key)
 
     def forget_recorded(self) -> None:
-        """Read all pushes once more for ends without one: theirs may have been read, and forgotten, before a first."""
+        """Read all pushes once more for ends without one: theirs may have been read, and forgotten, before a first.
+
+        A note of where an entry is from comes before its push: who wrote that one does keep records, and was killed
+        before the push could be recorded, and acknowledged.
+        """
         self._run("BEGIN")
         for queue in self.queues:
             for name in journal_reader.list_files(queue):
                 if name.endswith(".pushed"):
                     for record, _ in self._records(f"{queue.journal}/{name}"):
-                        if record.verb == "push":
+                        if record.verb in ("push", "note"):
                             self._forget(os.fsencode(record.key))
         self._run("COMMIT")
 

@@ -380,6 +380,19 @@ def test_an_end_whose_push_left_no_record_is_named(queue: Layout) -> None:
     assert audited(queue).unrecorded == 0, "what went before is not asked for any more"
 
 
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_push_whose_program_was_killed_before_it_was_recorded_accuses_nobody(
+    queue: Layout, has_ended: bool
+) -> None:
+    record_keeping.expect_records(queue)
+    key = blind_push(queue)
+    if has_ended:
+        claim(queue, key).ack()
+    assert audited(queue).unrecorded_keys == [key]
+    write(queue, "2026-11-24.a.1.pushed", f"{time.time()} note {key} to=b@b.example")
+    assert audited(queue).unrecorded_keys == []
+
+
 def test_without_a_note_of_its_beginning_a_journal_has_begun_with_its_first_record(queue: Layout) -> None:
     now = int(time.time())
     keys = [f"{when}.M000000P1Q1R0123456789abcdef.h,S=1" for when in (now - 200, now - 50)]
