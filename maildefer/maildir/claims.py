@@ -79,7 +79,7 @@ class Claimer:
     def serve_under(self, lease: str) -> None:
         """Claim under this lease from now on; existing claims keep theirs."""
         self._lease = lease
-        self._owner = f"{lease}.{self.system.pid()}."
+        self._owner = lease and f"{lease}.{self.system.pid()}."
         if lease:  # without a lease the mount may not answer yet
             self.journal = journal_of(self.layout, self.system, anew=True)  # another queue may be there now
             self.is_shared = is_shared_at(self.layout.path, self.system)

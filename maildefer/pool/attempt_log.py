@@ -69,7 +69,7 @@ class AttemptLog:
         self._format = events.current_format()
         self._shown = events.shows("attempt.ended")
         self._ended: list[_Ended] = []
-        self._pid = os.getpid()
+        self._pid = 0
         self._flush_at = 0.0
 
     def add(
@@ -98,6 +98,7 @@ class AttemptLog:
         ended, self._ended = self._ended, []
         if ended:
             self._waiting(0.0)
+            self._pid = os.getpid()  # now, since a worker is made before its fork
             ahead = time.time() - boottime()
             events.write("".join([self._line(ahead, facts) for facts in ended]))
 

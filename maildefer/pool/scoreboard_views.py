@@ -5,6 +5,8 @@ A view holds no state: it reads and writes the scoreboard's memory, each word in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from maildefer.pool.scoreboard import Header, ProcessKind, QueueWord, Scoreboard, SlotWord, State
 
 
@@ -154,3 +156,8 @@ class SlotView(RecordView):
     def is_dead(self) -> bool:
         """Whether it waits for its claims to be reclaimed."""
         return self.state in (State.DEAD_CHARGED, State.DEAD_UNCHARGED)
+
+
+def free_slots(board: Scoreboard) -> Iterator[int]:
+    """List the workers' slots that no process has and whose claims are all reclaimed, the first ones first."""
+    return (slot for slot in range(board.slots - 2) if SlotView(board, slot).kind == ProcessKind.FREE)

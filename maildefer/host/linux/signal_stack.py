@@ -78,6 +78,11 @@ class StackDumps:
         return os.pread(self._descriptor, _REGION_BYTES, slot * _REGION_BYTES).partition(b"\0")[0]
 
 
+def dump_to(descriptor: int) -> None:
+    """Have stacks be dumped there from now on. For a fork of the main thread of a process that has called `enable`."""
+    faulthandler.enable(descriptor)
+
+
 def enable(descriptor: int = 2) -> None:
     """Have fatal signals, ABRT among them, dump all Python stacks there. For the main thread, once a process.
 

@@ -58,7 +58,7 @@ class Tokens:
         self._slots = slots
         self._lease = lease
         self._system = system
-        self._pid = system.pid()
+        self._pid = 0  # of the process that has taken what is held
         self._held: dict[str, _HeldToken] = {}
 
     def take_token(self, conversation: str) -> bool:
@@ -140,7 +140,7 @@ class Tokens:
     def _claim(self, token: str, name: str, lease: str) -> bool:
         """Claim a token by one rename to a destination of our own, published before it is sent."""
         system = self._system
-        seq = self._slots.next_seq()
+        seq, self._pid = self._slots.next_seq(), system.pid()
         taken = f"{name}:1,{lease}.{self._pid}.{seq}"
         place = self._slots.take_place(seq, taken)
         began = system.boottime()

@@ -17,10 +17,12 @@ class NamedPlaces:
     def __init__(self, words: memoryview, first: int, *, places: int, values: int) -> None:
         self._words = words
         self._bytes = words.cast("B")
-        self._places = [first + number * self.words_in_place(values) for number in range(places)]
+        size = self.words_in_place(values)
+        self._places = range(first, first + places * size, size)
         self._values = values
         self._lock = threading.Lock()  # a keeper has a thread for each queue
-        self._found = dict(self.read())
+        self._found: dict[str, int] = {}
+        self._has_read = False  # what an earlier process of this slot has given out
 
     @staticmethod
     def words_in_place(values: int) -> int:
@@ -44,6 +46,8 @@ class NamedPlaces:
 
     def _give_out(self, name: str) -> int:
         with self._lock:
+            if not self._has_read:
+                self._found, self._has_read = dict(self.read()), True
             known = name.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "replace")
             free = [base for base in self._places if not self._words[base]]
             if known not in self._found and len(free) <= 1:

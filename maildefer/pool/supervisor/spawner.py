@@ -15,7 +15,7 @@ from maildefer.pool.context import PoolContext
 from maildefer.pool.fork import ChildProcess
 from maildefer.pool.keeper import keeper
 from maildefer.pool.scoreboard import ProcessKind
-from maildefer.pool.scoreboard_views import HeaderView, SlotView
+from maildefer.pool.scoreboard_views import HeaderView, SlotView, free_slots
 from maildefer.pool.worker import scout
 
 _STEADY_SECONDS = 60.0
@@ -41,7 +41,7 @@ class Spawner:
 
     def prepare_worker(self, generation: int) -> ChildProcess | None:
         """Prepare a slot and a file for one more worker, which a template forks; None while no slot is free."""
-        if (slot := self._free_slot()) is None:
+        if (slot := next(free_slots(self._board), None)) is None:
             return None
         self._numbers += 1
         try:
@@ -114,13 +114,6 @@ class Spawner:
                     os.kill(child.pid, signal.SIGKILL)
                 except ProcessLookupError:  # ended already
                     pass
-
-    def _free_slot(self) -> int | None:
-        """Find a slot that no process has and whose claims are all reclaimed."""
-        for slot in range(self._board.slots - 2):
-            if SlotView(self._board, slot).kind == ProcessKind.FREE:
-                return slot
-        return None
 
     def _fork(self, kind: ProcessKind, slot: int, main: Callable[[], int]) -> int | None:
         board, child = self._board, SlotView(self._board, slot)

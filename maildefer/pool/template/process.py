@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.host.captured_output import CapturedOutput
-from maildefer.host.linux import shared_heap
+from maildefer.host.linux import shared_heap, signal_stack
 from maildefer.host.linux.prctl import die_with_parent
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.linux.unshareable import find_unshareable, open_descriptors
@@ -27,8 +27,7 @@ from maildefer.pool.context import PoolContext
 from maildefer.pool.fork import end_with
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import ProbeReport
-from maildefer.pool.scoreboard import ProcessKind
-from maildefer.pool.scoreboard_views import SlotView
+from maildefer.pool.scoreboard import ProcessKind, SlotWord
 from maildefer.pool.template import modules
 from maildefer.pool.template.messages import (
     ForkFailed,
@@ -67,6 +66,7 @@ def run(start: TemplateStart) -> int:
     signal.signal(signal.SIGUSR1, lambda *_: events.reopen())
     start.options.configure_log(context.settings)
     set_title(f"template {' '.join(queue.name for queue in context.queues)}")
+    signal_stack.enable()  # its stack is the workers', too
     loaded = None
     try:
         captured = CapturedOutput(start.output)
@@ -80,6 +80,7 @@ def run(start: TemplateStart) -> int:
             if found := find_unshareable(known):
                 tell(start.socket, TemplateUnfit(found=", ".join(found)))
                 return 0
+            loaded.make_workers(context)
     except (ConfigurationError, OSError) as fault:
         tell(start.socket, TemplateBroken(why=worker_process.refuse(context, fault)))
         return worker_process.EXIT_APPLICATION_BROKEN
@@ -130,8 +131,8 @@ class ReadyTemplate:
             os.close(writer)
             return ForkFailed(slot=order.slot, why=str(fault))
         os.close(writer)
-        with open(reader, "rb") as file:
-            said = file.read(_MOST_BYTES)
+        said = os.read(reader, _MOST_BYTES)  # all of it: it is written at once, or not
+        os.close(reader)
         os.waitpid(between, 0)  # from then on the supervisor is the worker's parent
         if said.isdigit():
             return WorkerForked(slot=order.slot, pid=int(said))
@@ -164,9 +165,11 @@ class ReadyTemplate:
 
 def _await_registration(context: PoolContext, slot: int, between: int) -> None:
     """Wait until the supervisor, as our parent, has written our pid to the slot; end where the slot is another's."""
-    view, pid, seconds = SlotView(context.board, slot), os.getpid(), _FIRST_LOOK_SECONDS
-    while view.pid != pid:
-        if view.kind != ProcessKind.WORKER or view.pid or os.getppid() not in (between, context.supervisor):
+    words, base = context.board.words, context.board.slot(slot)
+    pid, seconds = os.getpid(), _FIRST_LOOK_SECONDS
+    while (registered := words[base + SlotWord.PID]) != pid:
+        is_ours = words[base + SlotWord.KIND] == ProcessKind.WORKER and not registered
+        if not is_ours or os.getppid() not in (between, context.supervisor):
             os._exit(0)
         time.sleep(seconds)
         seconds = min(2 * seconds, _LONGEST_LOOK_SECONDS)

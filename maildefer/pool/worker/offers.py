@@ -63,28 +63,32 @@ def unpack(data: bytes, note_invalid: Callable[[], None] = _ignore) -> list[str]
 class Offers:
     """A worker's end of all queues' offers, in order of priority.
 
-    `waker` is a descriptor that ends a wait when it is readable; `gate` one that is readable unless the pool is paused.
-    `note_invalid` is called when the scout has offered what is no name.
+    `gate` is a descriptor that is readable unless the pool is paused; `note_invalid` is called when the scout has
+    offered what is no name.
     """
 
     def __init__(
-        self, sockets: list[socket.socket], waker: int, gate: int, note_invalid: Callable[[], None] = _ignore
+        self, sockets: list[socket.socket], gate: int, note_invalid: Callable[[], None] = _ignore
     ) -> None:
         self._sockets = sockets
         self._left: list[socket.socket] = []
         self._note_invalid = note_invalid
         for sock in sockets:
             sock.setblocking(False)
+        self._gate = gate
+        self._takes = 0
+        self._held: dict[int, tuple[float, list[str]]] = {}  # offers that wait, by queue: until when
+
+    def begin_waiting(self, waker: int) -> None:
+        """Prepare for waits in this process; `waker` is a descriptor that ends one when it is readable."""
         self._waker = waker
         self._epoll = select.epoll()
         self._epoll.register(waker, select.EPOLLIN)
-        for sock in sockets:
+        for sock in self._sockets:
             self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._paused = select.poll()
-        for descriptor in (waker, gate):
+        for descriptor in (waker, self._gate):
             self._paused.register(descriptor, select.POLLIN)
-        self._takes = 0
-        self._held: dict[int, tuple[float, list[str]]] = {}  # offers that wait, by queue: until when
 
     @property
     def descriptor(self) -> int:

@@ -7,7 +7,9 @@ shared: then it has new code as soon as it is a new worker.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from maildefer import events, log_context, logs
@@ -23,10 +25,27 @@ from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir import due
 from maildefer.pool.context import PoolContext
 from maildefer.pool.messages import EntryDeferred, send
+from maildefer.pool.scoreboard_views import free_slots
 from maildefer.pool.worker.worker import Worker
 
 EXIT_APPLICATION_BROKEN: Final = 78
-LoadedApplication = tuple[Application, type[Worker]]
+_SPARE_SLOTS: Final = 2  # for workers whose slot waits until the claims of a dead one are reclaimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedApplication:
+    """The application, what makes a worker of it, and the workers that are made already, by slot."""
+
+    application: Application
+    kind: type[Worker]
+    workers: dict[int, Worker] = field(default_factory=dict)
+
+    def make_workers(self, shared: PoolContext) -> None:
+        """Make the workers of the slots that are free now, so that their processes share what they are made of."""
+        for slot in islice(free_slots(shared.board), shared.settings.workers + _SPARE_SLOTS):
+            self.workers[slot] = self.kind(shared, slot, self.application)
+            if shared.counts is not None:
+                shared.counts.own_slot(slot)
 
 
 def enter_project(shared: PoolContext) -> WorkingDirectory:
@@ -41,7 +60,7 @@ def load_application(shared: PoolContext, directory: WorkingDirectory) -> Loaded
     application = Application.load(shared.settings.module, probed=True)
     directory.put_back()  # if a module of the project has moved
     logs.adopt(events.current_level().upper(), application.log_processors)
-    return application, _kind_of_worker(shared, application)
+    return LoadedApplication(application=application, kind=_kind_of_worker(shared, application))
 
 
 def refuse(shared: PoolContext, fault: ConfigurationError | OSError) -> str:
@@ -63,15 +82,16 @@ def run(
     try:
         if not directory.put_back():
             raise ConfigurationError(f"{shared.project}: the project's folder is gone")
-        application, kind = loaded or load_application(shared, directory)
-        application.run_after_fork()
+        loaded = loaded or load_application(shared, directory)
+        loaded.application.run_after_fork()
         log_context.begin_process()
     except (ConfigurationError, OSError) as fault:
         refuse(shared, fault)
         return EXIT_APPLICATION_BROKEN
     if shared.counts is not None:
         delivery_count.count = shared.counts.own_slot(slot).count_delivery
-    worker = kind(shared, slot, application)
+    worker = loaded.workers.get(slot) or loaded.kind(shared, slot, loaded.application)
+    worker.begin_process()
     worker.output, worker.directory = captured, directory
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
     due.report_pushes_with(partial(_report_push, shared))

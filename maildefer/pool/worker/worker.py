@@ -47,7 +47,10 @@ _COUNTERS = {
 
 
 class Worker:
-    """One worker of a pool. Made and used in its own process, by its main thread."""
+    """One worker of a pool, used in its own process, by its main thread.
+
+    It may be made before the fork, in memory that is shared: until `begin_process`, it has nothing of any process.
+    """
 
     def __init__(self, shared: PoolContext, slot: int, application: Application) -> None:
         settings = shared.settings
@@ -56,10 +59,8 @@ class Worker:
         self._slot, self._slot_index = ScoreboardSlot(shared.board, slot), slot
         self.directory = working_directory.WorkingDirectory()
         self._stopping = self._forked = False
-        os.register_at_fork(after_in_child=self._note_fork)
-        self._waker = self._catch_signals()
         ends = [workers for _, workers in shared.offers]
-        self._offers = Offers(ends, self._waker, shared.not_paused, self._note_invalid_offer)
+        self._offers = Offers(ends, shared.not_paused, self._note_invalid_offer)
         self._queues = [
             QueueView(queue.name, queue.layout, index, shared.board, self._slot, shared.host.label)
             for index, queue in enumerate(shared.queues)
@@ -88,9 +89,16 @@ class Worker:
         for index, attempts in enumerate(self._attempts):
             attempts.count = shared.attempt_counter(slot, index)
         self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
-        share = settings.messages_per_worker * random.uniform(0.9, 1.1)
+
+    def begin_process(self) -> None:
+        """Begin in the worker's own process. Called once, before `serve`."""
+        os.register_at_fork(after_in_child=self._note_fork)
+        self._waker = self._catch_signals()
+        self._offers.begin_waiting(self._waker)
+        share = self._shared.settings.messages_per_worker * random.uniform(0.9, 1.1)
         self._attempts_left = max(1, round(share)) if share else -1
-        signal_stack.enable(2 if shared.dumps is None else shared.dumps.open(slot))
+        if (dumps := self._shared.dumps) is not None:
+            signal_stack.dump_to(dumps.open(self._slot_index))
         gc.freeze()
 
     def serve(self) -> None:
@@ -131,9 +139,8 @@ class Worker:
         )
         for queue in self._queues:
             if uses := application.limits_before_claim(queue.name):
-                queue.gate = LimitGate(
-                    limits, uses, partial(self._offers.hold, queue.index), queue.note_fault
-                )
+                hold = partial(self._offers.hold, queue.index)
+                queue.gate = LimitGate(limits, uses, hold, queue.note_fault)
         return limits
 
     def _attempts_at(self, queue: QueueView, dispatcher: Dispatcher) -> QueueAttempts:
@@ -173,9 +180,7 @@ class Worker:
         try:
             return handlers(messages)
         finally:  # also after a fault of the conversation's token
-            if (
-                self._forked
-            ):  # this is a handler's own child, not the worker, and has returned from the handler
+            if self._forked:  # a handler's own child, which has returned from the handler
                 os._exit(0)
             words[base + SlotWord.DEADLINE] = 0
             if self.directory.movers and not self.directory.put_back():

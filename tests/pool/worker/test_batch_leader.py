@@ -46,7 +46,9 @@ class Host:
 
     def offer(self) -> Offers:
         waker, gate = self.keep(pair())
-        return Offers([self.channel[1]], waker.fileno(), gate.fileno())
+        offers = Offers([self.channel[1]], gate.fileno())
+        offers.begin_waiting(waker.fileno())
+        return offers
 
     def keep(self, ends: tuple[socket.socket, socket.socket]) -> tuple[socket.socket, socket.socket]:
         self.sockets += ends

@@ -76,7 +76,8 @@ class Host:
         worker._attempts_left, worker._limit_bytes, worker._timeout_ns = -1, 1 << 20, 1 << 60
         worker.directory = WorkingDirectory()
         waker, gate = self.keep(pair())
-        worker._offers = Offers([self.offered[1]], waker.fileno(), gate.fileno())
+        worker._offers = Offers([self.offered[1]], gate.fileno())
+        worker._offers.begin_waiting(waker.fileno())
         worker._log = SimpleNamespace(add=lambda *line, **facts: None, flush=lambda: None)
         worker._settler = None
         claimer = Claimer(self.layout, worker._slot, lease="", host="test")

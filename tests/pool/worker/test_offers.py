@@ -69,7 +69,8 @@ def test_offers_are_taken_by_priority_but_no_queue_starves() -> None:
     with closing_all(channel(), channel()) as ((urgent, first), (ordinary, second)):
         reader, writer = os.pipe()
         gate = os.eventfd(1)
-        offers = Offers([first, second], reader, gate)
+        offers = Offers([first, second], gate)
+        offers.begin_waiting(reader)
         taken = []
         for _ in range(16):
             for sending, name in ((urgent, "urgent"), (ordinary, "ordinary")):
@@ -89,7 +90,8 @@ def test_a_worker_that_rests_takes_no_offer_nor_one_that_it_holds_until_it_resum
     with closing_all(channel(), channel()) as ((urgent, first), (ordinary, second)):
         reader, writer = os.pipe()
         gate = os.eventfd(1)
-        offers = Offers([first, second], reader, gate)
+        offers = Offers([first, second], gate)
+        offers.begin_waiting(reader)
         offers.hold(0, ["held"], 0.0)
         offers.rest()
         urgent.send(pack(["urgent"]))
@@ -121,7 +123,8 @@ def test_an_offer_that_is_held_wakes_nobody_and_comes_back_in_time_while_others_
     monkeypatch.setattr(offers_module, "boottime", lambda: clock[0])
     reader, writer = os.pipe()
     with closing_all(channel(), channel()) as ((first, first_end), (second, second_end)):
-        offers = Offers([first_end, second_end], reader, reader)
+        offers = Offers([first_end, second_end], reader)
+        offers.begin_waiting(reader)
         first.send(pack(["a", "b"]))
         assert offers.take_offer() == (0, ["a", "b"])
         offers.hold(0, ["b"], 5.0)

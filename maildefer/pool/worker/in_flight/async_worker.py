@@ -57,23 +57,23 @@ class AsyncWorker(BatchWorker):
             if queue.index not in self._gathered_slots:
                 self._gather_in(queue, slot)
         self._with_batches = {queue.index for queue in self._queues if application.batches_of(queue.name)}
-        self._gates = [
-            cast("LimitGate", queue.gate)
-            for queue in self._queues
-            if queue.gate is not None and application.has_async(queue.name)
-        ]
+        gates = (queue.gate for queue in self._queues if application.has_async(queue.name))
+        self._gates = [cast("LimitGate", gate) for gate in gates if gate is not None]
         self._flights = Flights(
             lambda: event_loop.runner().get_loop(),
             shared.board,
             slot,
             self._slot,
-            self._waker,
+            lambda: self._waker,
             self._company,
             limit_seconds=self._timeout_ns / 1e9,
             has_forked=lambda: self._forked,
         )
-        log_context.in_hand.append(lambda: len(self._flights))
         self._use_in_gates(self._limits)
+
+    def begin_process(self) -> None:
+        super().begin_process()
+        log_context.in_hand.append(lambda: len(self._flights))
 
     def serve(self) -> None:
         """Serve like any worker; at the end, wait for what is in flight. Raises an error of ours, which it ends for."""

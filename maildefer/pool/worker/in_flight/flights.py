@@ -131,7 +131,10 @@ class Flight(Coroutine[Any, Any, None]):
 
 
 class Flights:
-    """All that one worker has in flight. `has_forked` says whether this process is a child that a handler has made."""
+    """All that one worker has in flight. `waker` is a descriptor that ends a turn when it is readable.
+
+    `has_forked` says whether this process is a child that a handler has made.
+    """
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class Flights:
         board: Scoreboard,
         slot: int,
         own: ScoreboardSlot,
-        waker: int,
+        waker: Callable[[], int],
         company: Company,
         *,
         limit_seconds: float,
@@ -165,7 +168,7 @@ class Flights:
     def loop(self) -> AbstractEventLoop:
         """The event loop, made for the first call: 1 MB, which an idle worker has no use for."""
         loop = self._make_loop()
-        loop.add_reader(self._waker, self._wake, self._waker)
+        loop.add_reader(waker := self._waker(), self._wake, waker)
         loop.call_soon(self.limits.keep_telling)
         return loop
 

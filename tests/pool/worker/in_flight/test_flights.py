@@ -44,7 +44,7 @@ class Worker:
             self.board,
             0,
             self.own,
-            self.waker,
+            lambda: self.waker,
             self.company,
             limit_seconds=LIMIT,
             has_forked=lambda: False,
