@@ -10,6 +10,7 @@ import pytest
 from markupsafe import Markup
 
 from maildefer import view
+from maildefer.message.templates import make_environments
 
 
 class Fake:
@@ -70,6 +71,18 @@ def test_a_rendered_template_is_attached() -> None:
     message = view.respond({"who": "Zed"}, Body="body", To="a@b")
     view.attach(message, {"who": "Zed"}, "page", filename="page.html")
     assert [part.body for part in message.all_parts()] == ["Dear Zed", "<p>Zed"]
+
+
+def test_an_environment_that_cannot_be_made_before_a_fork_is_told_at_the_first_template(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.txt").write_text("{{ a }}")
+    sound, wrong = view.jinja_loader(tmp_path), view.jinja_loader(tmp_path, no_option=True)
+    make_environments()
+    made = vars(sound)["_environment"]
+    assert made is sound.environment
+    with pytest.raises(TypeError, match="no_option"):
+        wrong.get_template("a.txt")
 
 
 def test_jinja_is_imported_at_the_first_template_only(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from weakref import WeakSet
 
 from maildefer.message.request import MailRequest
 
@@ -27,8 +29,11 @@ class Loader(Protocol):
     def get_template(self, name: str, /) -> Any: ...
 
 
+_made: Final[WeakSet[LazyJinjaLoader]] = WeakSet()
+
+
 class LazyJinjaLoader:
-    """A Jinja2 environment over folders, made at the first template: the import is 12 MB that few processes need.
+    """A Jinja2 environment over folders, made at the first template: the import is 12 MB, which few processes need.
 
     Templates named `*.html`, `*.htm` and `*.xml` are escaped, texts are not, and pages of `respond` are, whatever their
     names. `options` go to `jinja2.Environment`; an `autoescape` among them decides instead.
@@ -38,6 +43,7 @@ class LazyJinjaLoader:
         self.paths = [os.path.abspath(path) for path in paths]
         self._options = options
         self._environment: Any = None
+        _made.add(self)
 
     @property
     def decides(self) -> bool:
@@ -55,6 +61,13 @@ class LazyJinjaLoader:
 
     def get_template(self, name: str) -> Any:
         return self.environment.get_template(name)
+
+
+def make_environments() -> None:
+    """Make the environments of all loaders now, before a fork, after which each process would make its own."""
+    for loader in _made:
+        with suppress(Exception):  # told by the handler that needs it
+            assert loader.environment
 
 
 configured: Loader | None = None

@@ -66,6 +66,29 @@ def test_the_application_is_loaded_once_for_all_workers_which_are_the_supervisor
     assert pool.stop() == 0
 
 
+ENGINE = """
+def _engine(argument):
+    import sys
+    with open("engine", "w") as file: file.write(str("jinja2" in sys.modules))
+
+
+ACTIONS: dict"""
+
+
+@pytest.mark.parametrize("config", ['{"dir": "workers"}', "None"])
+def test_the_engine_of_templates_is_loaded_before_the_first_message_where_there_are_any(
+    project: Project, start: Start, config: str
+) -> None:
+    begin_with(project, f"template_config = {config}")
+    project.edit("workers/front.py", "ACTIONS: dict", ENGINE)
+    project.edit("workers/front.py", '"quick": lambda', '"engine": _engine, "quick": lambda')
+    pool = start(workers=1)
+    project.push("engine")
+    eventually(lambda: bool(project.notes("end")), "it is handled")
+    assert (project.path / "engine").read_text() == str(config != "None")
+    assert pool.stop() == 0
+
+
 def test_a_killed_template_harms_no_worker_and_has_a_successor(project: Project, start: Start) -> None:
     note_loads(project)
     pool = start(workers=2)

@@ -1,4 +1,4 @@
-"""Loads in a template what every worker needs."""
+"""Loads in a template what every worker needs, also for its first message."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ _HANDLERS_IMPORT: Final = (
     "html",
     "json",
     "maildefer.mail",
+    "maildefer.maildir.outbox.commit",
+    "maildefer.maildir.outbox.outputs",
+    "maildefer.maildir.outbox.publish",
+    "maildefer.message.automatic",
     "maildefer.message.mime.canonical",
+    "maildefer.message.mime.parser",
+    "maildefer.message.outgoing.queued",
     "maildefer.message.outgoing.relay",
+    "maildefer.message.outgoing.sent_message",
     "maildefer.message.response",
     "maildefer.pool.worker.batch_worker",
     "maildefer.queue",
@@ -28,7 +35,12 @@ _HANDLERS_IMPORT: Final = (
 _ASYNC_HANDLERS_NEED: Final = ("maildefer.pool.worker.in_flight.async_worker",)  # and asyncio
 _LIMITS_NEED: Final = ("maildefer.pool.worker.limits.gate", "maildefer.pool.worker.limits.worker_limits")
 _DELIVERY: Final = "maildefer.handlers.outgoing"
-_DELIVERY_NEEDS: Final = ("concurrent.futures.thread", "maildefer.handling.outgoing.delivery")
+_DELIVERY_NEEDS: Final = (
+    "concurrent.futures.thread",
+    "encodings.idna",
+    "maildefer.handling.outgoing.delivery",
+    "maildefer.message.outgoing.kept_connections",
+)
 
 
 def load(report: ProbeReport) -> None:

@@ -23,6 +23,7 @@ from maildefer.host.linux.prctl import die_with_parent
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.linux.unshareable import find_unshareable, open_descriptors
 from maildefer.host.working_directory import WorkingDirectory
+from maildefer.message import templates
 from maildefer.pool.context import PoolContext
 from maildefer.pool.fork import end_with
 from maildefer.pool.options import PoolOptions
@@ -80,6 +81,7 @@ def run(start: TemplateStart) -> int:
             if found := find_unshareable(known):
                 tell(start.socket, TemplateUnfit(found=", ".join(found)))
                 return 0
+            templates.make_environments()
             loaded.make_workers(context)
     except (ConfigurationError, OSError) as fault:
         tell(start.socket, TemplateBroken(why=worker_process.refuse(context, fault)))
