@@ -210,10 +210,6 @@ class WorkerTable:
         death = worker_deaths.note_death(
             self._board, child.slot, status, self._dumps, limit_seconds=limit if over else 0.0
         )
-        slot.deadline = 0.0
-        slot.state = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
-        header = HeaderView(self._board)
-        header.deaths = (header.deaths + 1) & _WORD
         how = how_died(code)
         entry = self._board.name(child.slot) if held else None
         events.emit(
@@ -228,6 +224,11 @@ class WorkerTable:
             children=orphans or None,
             traceback=death.stack,
         )
+        # Behind the event: from here on the keeper may take back what it held, and tells that.
+        slot.deadline = 0.0
+        slot.state = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
+        header = HeaderView(self._board)
+        header.deaths = (header.deaths + 1) & _WORD
         if not child.retiring and child.killed == "":
             self.failed_starts = self.failed_starts + 1 if was_starting else 0
             self.throttle.note_death(settled, boottime())

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
+from maildefer import events
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import boottime
 from maildefer.pool import status_record, worker_deaths
@@ -23,6 +24,7 @@ from maildefer.pool.scoreboard import (
     State,
 )
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.scoreboard_views import SlotView
 from maildefer.pool.status_record import Rates, on_claims
 from maildefer.pool.supervisor.drain import Drain
 from maildefer.pool.supervisor.workers import WorkerTable, tick_seconds
@@ -53,6 +55,24 @@ def test_only_our_own_kill_spares_the_message_in_hand(
     child.killed = killed
     assert workers.reap(child, int(by))
     assert board.words[board.slot(0) + SlotWord.STATE] == state
+
+
+def test_a_death_is_told_before_the_keeper_may_take_back_what_the_worker_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that in the log no entry is buried by a death that has not happened yet."""
+    board = Scoreboard(1, 1)
+    workers = WorkerTable(board)
+    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
+    workers.add_worker(child)
+    board.words[board.slot(0) + SlotWord.HELD] = board.words[board.slot(0) + SlotWord.DEADLINE] = 1
+    seen: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        events, "emit", lambda event, **facts: seen.append((event, SlotView(board, 0).is_dead))
+    )
+    assert workers.reap(child, int(signal.SIGKILL))
+    assert seen == [("worker.died", False)]
+    assert SlotView(board, 0).is_dead
 
 
 def test_a_supervisor_past_its_drains_deadline_still_pauses() -> None:
