@@ -277,7 +277,6 @@ def test_notes_are_swept_when_no_message_can_be_tried_for_so_long(queue: str) ->
 
 
 def test_each_exchanger_is_tried_in_order_until_one_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dns", SimpleNamespace(resolver=Resolver))
     monkeypatch.setitem(sys.modules, "dns.resolver", Resolver)
     servers = Servers({"a.example": OSError("refused"), "r@two.example at b": 451}, host=None)
     servers.deliver(b"x: y\r\n\r\n", To=["r@two.example", "s@two.example"], From="s@x")
@@ -300,7 +299,6 @@ def test_a_connection_that_breaks_off_while_it_sends_is_followed_by_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first host may have taken the message."""
-    monkeypatch.setitem(sys.modules, "dns", SimpleNamespace(resolver=Resolver))
     monkeypatch.setitem(sys.modules, "dns.resolver", Resolver)
     servers = Servers({"data": smtplib.SMTPServerDisconnected("gone")}, host=None)
     with pytest.raises(smtplib.SMTPServerDisconnected):
