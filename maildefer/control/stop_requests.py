@@ -45,6 +45,8 @@ class _StopRequest:
     asked_at: float = 0.0  # monotonic, as all times here
     gone_since: float | None = None
     beats: set[int] = field(default_factory=set)
+    first_seen: float | None = None  # with a lease
+    last_seen: float = 0.0
     beat_seconds: float = Format().beat_seconds
 
     @property
@@ -115,6 +117,8 @@ class StopRequests:
         elif view.beat is not None:
             asked.gone_since = None
             asked.beats.add(view.beat)
+            asked.last_seen = time.monotonic()
+            asked.first_seen = asked.first_seen or asked.last_seen
             asked.beat_seconds = view.beat_seconds
             if time.monotonic() >= asked.ask_at:
                 text = f"{asked.whose} was asked to stop process {process.pid}"
@@ -145,7 +149,8 @@ class StopRequests:
             text = (
                 f"{asked.whose} has not stopped process {process.pid} within {waited:g} s; the request stands"
             )
-            if len(asked.beats) == 1 and waited > 3 * asked.beat_seconds:
+            watched = asked.last_seen - (asked.first_seen or asked.last_seen)
+            if len(asked.beats) == 1 and watched > 3 * asked.beat_seconds:
                 text += (
                     "; its lease has not beaten meanwhile: if that host is down for good, remove the pid file"
                 )

@@ -186,8 +186,11 @@ def test_another_host_that_has_not_beaten_either_may_be_down_for_good(
 ) -> None:
     """And with it all who would fence it, as after a power failure."""
     elsewhere(run, queue)
-    assert "remove the pid file" in stop_all(run, 0.5)[-1].text
+    assert "remove the pid file" in stop_all(run, 2.0)[-1].text
     assert "remove the pid file" not in stop_all(run, 0.1)[-1].text, "too soon to tell"
+    with monkeypatch.context() as stalled:  # for as long as it waits, so that it looks once
+        stalled.setattr(stop_module, "_GLANCE_SECONDS", 0.5)
+        assert "remove the pid file" not in stop_all(run, 0.5)[-1].text, "one look shows no silence"
     monkeypatch.setattr(stop_requests, "live_names", lambda _: {LEASE: time.monotonic_ns()})
     assert "remove the pid file" not in stop_all(run, 0.5)[-1].text, "it beats, and is only slow"
 
