@@ -153,6 +153,17 @@ def test_a_destination_for_which_nothing_waits_is_an_error(maildefer: Maildefer,
     assert "nothing waits for c.example" in ended.err
 
 
+def test_a_destination_of_former_settings_counts_as_down_no_more_when_it_is_tried(
+    maildefer: Maildefer, queue: Layout, home: Layout
+) -> None:
+    push(queue, "ann@b.example")
+    for name in ("mx.former.example:25", "b.example"):
+        close(home, name)
+    tried = maildefer("outgoing", "--retry", "mx.former.example:25")
+    assert "counts as down no more" in tried.out
+    assert [one.name for one in Closures(home, now=time.time).records()] == ["b.example"]
+
+
 def test_before_anything_was_sent_nothing_waits(maildefer: Maildefer, project: Path) -> None:
     ended = maildefer("outgoing")
     assert (ended.code, ended.out) == (0, "")

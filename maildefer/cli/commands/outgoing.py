@@ -98,6 +98,10 @@ def _try_at_once(
 ) -> None:
     lower = destination.lower()
     closures, known = _closures(home), {destination, lower, destinations.of(f"@{destination}").name}
+    left = known - {
+        name for _, name, _ in _entries(queues, destinations)
+    }  # as of settings that were mended since
+    left = {name for name in left if answered(bounded(partial(_forgotten, closures, name)), home.path)}
     were_down = [name for name in known if answered(bounded(partial(closures.reopen, name)), home.path)]
     moved = 0
     if were_down:
@@ -107,11 +111,17 @@ def _try_at_once(
         if is_meant and not schedule.is_held(one.entry):
             layout = queues[one.path.removesuffix(f"/.later/new/{one.name}")]
             moved += schedule.move(layout, one, None, host=this_host().label)
-    if not were_down and not moved:
+    if not were_down and not moved and not left:
         raise MaildeferError(f"nothing waits for {destination}: `maildefer outgoing` shows what does")
     for name in were_down:
         output.line(output.clean(f"{name} is tried at once"))
+    for name in left:
+        output.line(output.clean(f"{name} counts as down no more, as nothing waits for it"))
     output.say(f"{output.count(moved, 'deferred message is', 'deferred messages are')} tried at once")
+
+
+def _forgotten(closures: Closures, name: str) -> bool:
+    return closures.record(name) is not None and closures.open(name)
 
 
 def _project() -> tuple[dict[str, Layout], Destinations, Layout]:
