@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,21 @@ def test_a_queue_that_is_named_twice_tells_each_event_once(
     assert maildefer("explain", key, "--queue", f"./{name}/", "--queue", name).out.splitlines()[1:] == [
         line.replace(queue.path, name) for line in once.splitlines()[1:]
     ]
+
+
+def test_a_queue_that_cannot_be_looked_into_hides_no_other(
+    maildefer: Any, queue: Layout, key: str, tmp_path: Path
+) -> None:
+    broken = create_queue(str(tmp_path / "broken"))
+    shutil.rmtree(broken.new)
+    Path(broken.new).touch()
+    os.makedirs("conf")
+    Path("conf/settings.py").write_text(
+        f"queues = {{{broken.path!r}: ['workers.x'], {queue.path!r}: ['workers.y']}}\n"
+    )
+    ended = maildefer("explain", "--sender=@a.example")
+    assert (ended.code, key in ended.out, broken.path in ended.err) == (0, True, True)
+    assert maildefer("explain", "--sender=@a.example", "--queue", broken.path).code == 1
 
 
 def test_a_key_is_not_taken_with_conditions_that_would_be_passed_over(

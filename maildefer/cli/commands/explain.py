@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from maildefer.cli import output
+from maildefer.cli.defaults import answered
 from maildefer.cli.entries.patterns import address_pattern
 from maildefer.cli.entries.selection import Json, keys_in, seconds_of
 from maildefer.cli.parameters import Commands
@@ -17,6 +19,8 @@ from maildefer.cli.status_survey import project_queues
 from maildefer.control import history
 from maildefer.control.history import HistoryEvent, Sought
 from maildefer.errors import MaildeferError
+from maildefer.host.bounded_call import bounded
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator.inspection import look_into_queue
 
 app = Commands()
@@ -55,8 +59,7 @@ def explain(
     """Tell what has happened to a message, when, where and why."""
     if key and (message_id or sender or recipient):
         raise typer.BadParameter("Give a key alone, or what the message is sought by.")
-    looked = map(look_into_queue, queue or project_queues())
-    queues = list({one.path: one for one in looked}.values())  # once each
+    queues = _looked_into(queue) if queue else _looked_into(project_queues(), passes_over=True)
     if not queues:
         raise typer.BadParameter("No queue of a project is here: name one by --queue.")
     sought = Sought(
@@ -89,6 +92,23 @@ def explain(
                 output.line(output.clean(line))
     if len(keys) == _MOST_KEYS:
         output.say(f"only the latest {_MOST_KEYS} are shown: say more of what you look for")
+
+
+def _looked_into(paths: Sequence[str], *, passes_over: bool = False) -> list[Layout]:
+    """The queues, once each; `passes_over`: one that can't be looked into is named, if another one can."""
+    queues: dict[str, Layout] = {}
+    faults: list[MaildeferError] = []
+    for path in paths:
+        try:
+            one = answered(bounded(partial(look_into_queue, path)), path)
+            queues[one.path] = one
+        except MaildeferError as fault:
+            faults.append(fault)
+    if faults and not (queues and passes_over):
+        raise faults[0]
+    for each in faults:
+        output.complain(str(each))
+    return list(queues.values())
 
 
 def _record(event: HistoryEvent) -> dict[str, object]:
