@@ -787,7 +787,9 @@ def _workers():
 
 
 def _is_paused():
-    return next(one["status"]["paused"] for one in _status() if one["kind"] == "supervise" and one["status"])
+    """None where the pool does not answer in time."""
+    told = [one["status"]["paused"] for one in _status() if one["kind"] == "supervise" and one["status"]]
+    return told[0] if told else None
 
 
 def test_a_pool_is_fed_watched_steered_and_stopped(pool):
@@ -801,14 +803,14 @@ def test_a_pool_is_fed_watched_steered_and_stopped(pool):
     assert command("pause").returncode == 0
     until(_is_paused, "the pause by signal")
     assert command("resume").returncode == 0
-    until(lambda: not _is_paused(), "the resumption by signal")
+    until(lambda: _is_paused() is False, "the resumption by signal")
     assert command("pause", "--all-hosts").returncode == 0
     until(_is_paused, "the pause through the mount")
     assert command("resume", "--host", host).returncode == 0
-    until(lambda: not _is_paused(), "the resumption through the mount")
+    until(lambda: _is_paused() is False, "the resumption through the mount")
     assert command("pause", "--host", "elsewhere").returncode == 1
 
-    before = {worker["pid"] for worker in _workers()}
+    before = {worker["pid"] for worker in until(_workers, "two idle workers")}
     assert command("reload").returncode == 0
     until(lambda: (now := _workers()) and not before & {worker["pid"] for worker in now}, "the reload")
 

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # Python 3.12
 ]
-FORMAT = Format(beat_seconds=0.1, ttl_seconds=1.0)
+FORMAT = Format(beat_seconds=0.1, ttl_seconds=3.0)  # a busy disk may hold up a beat
 FORK = multiprocessing.get_context("fork")
 ENTRIES = 2000
 PATIENCE_SECONDS = 60.0
@@ -169,14 +169,14 @@ def test_a_silent_hosts_claims_are_taken_back_by_another_after_the_ttl_and_a_bea
     process, pipe = start(hold, queue, there.lease.name, 1)
     [name] = received(pipe)
     beats = there.lease.beat
-    here.keep(lambda: there.lease.beat >= beats + 20)  # twice the TTL
+    here.keep(lambda: there.lease.beat >= beats + 60)  # twice the TTL
     assert os.listdir(queue.cur) == [name]
     there.fall_silent()
     began = boottime()
     fenced = here.keep(lambda: bool(os.listdir(queue.new)))
     here.fall_silent()
     assert fenced == [there.lease.name]
-    assert boottime() - began > 0.8, "no sooner than the TTL, less the last beat's age"
+    assert boottime() - began > 2.5, "no sooner than the TTL, less the last beat's age"
     assert os.listdir(queue.new) == ["1.x,a=1,c=1,n=1"]
     process.kill()
     process.join(PATIENCE_SECONDS)
