@@ -40,6 +40,7 @@ def monitor_pid(pool: Pool) -> int:
     return int(pool.events("child.started", kind="monitor")[-1]["pid"])
 
 
+@pytest.mark.ttl(60)
 def test_a_pool_is_live_and_ready_by_http_until_its_drain_is_over(project: Project, start: Start) -> None:
     project.edit(
         "conf/settings.py",

@@ -142,6 +142,7 @@ def test_a_stopped_supervisor_is_a_frozen_host(project: Project, start: Start) -
 
 
 @pytest.mark.slow
+@pytest.mark.ttl(60)
 def test_a_supervisor_stopped_for_a_moment_loses_nothing_and_repeats_nothing(
     project: Project, start: Start
 ) -> None:
