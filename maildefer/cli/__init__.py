@@ -30,10 +30,10 @@ from typing import NoReturn
 def main() -> NoReturn:
     """The console script `maildefer`; ends the process with the exit codes of `cli.program`."""
     _fill_gaps()
-    from maildefer.cli.program import (
-        run,  # typer: a console script's import of this package should not pay twice
-    )
-
+    try:
+        from maildefer.cli.program import run  # typer: a console script's import should not pay twice
+    except KeyboardInterrupt:  # while modules are loaded; after that it is typer's
+        sys.exit(130)
     run()
 
 

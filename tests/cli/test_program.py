@@ -177,6 +177,15 @@ def test_python_runs_it_by_both_names():
         assert ended.stdout.startswith("maildefer ")
 
 
+def test_an_interrupt_while_modules_are_loaded_is_quiet(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    command = [sys.executable, "-m", "maildefer", "status"]
+    ended = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 def test_importing_the_package_of_commands_imports_no_typer():
     program = "import sys, maildefer.cli; sys.exit('typer' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

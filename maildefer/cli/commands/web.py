@@ -61,6 +61,11 @@ def web(
     from maildefer.cli.web.server import serve
 
     tokens = ApiTokens(token_file) if token_file else None
+    if tokens is not None and not tokens.has_general:
+        raise ConfigurationError(
+            f"{token_file} has no token that opens a page: add a line with nothing but one, made by "
+            "`openssl rand -hex 32`"
+        )
     token = "" if tokens or socket else secrets.token_urlsafe(32)
     listener = WebListener(bound_file(socket, octal("--mode", mode, "660")) if socket else bound(host, port))
     made = os.stat(socket).st_ino if socket else 0

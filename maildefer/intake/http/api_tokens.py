@@ -41,6 +41,11 @@ class ApiTokens:
             found[token.encode()] = frozenset(queues.replace(",", " ").split())
         self._tokens = found
 
+    @property
+    def has_general(self) -> bool:
+        """Whether any token is for all queues, and so opens the pages of `maildefer web`."""
+        return not all(self._tokens.values())
+
     def allows(self, header: str, queue: str) -> bool | None:
         """Whether the bearer in an Authorization header may push to it; None for a token that is not known.
 

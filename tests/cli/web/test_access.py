@@ -57,6 +57,16 @@ def test_a_program_gives_the_token_as_a_bearer() -> None:
     assert ask(GUARD, Authorization="Bearer tökén").status == 401
 
 
+@pytest.mark.parametrize("lines", ["", "# none\n", f"{TOKEN}  posts\n"])
+def test_a_file_without_a_token_for_all_queues_opens_no_page(
+    maildefer: Any, tmp_path: Path, lines: str
+) -> None:
+    (tmp_path / "tokens").write_text(lines)
+    (tmp_path / "tokens").chmod(0o600)
+    ended = maildefer("web", "--token-file", str(tmp_path / "tokens"))
+    assert (ended.code, "has no token that opens a page" in ended.err) == (78, True)
+
+
 def test_tokens_of_a_file_are_those_for_all_queues(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(f"{TOKEN}\n{TOKEN}-posts  posts\n")
     (tmp_path / "tokens").chmod(0o600)
