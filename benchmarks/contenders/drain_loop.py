@@ -23,7 +23,7 @@ def drain(index: int, processes: int) -> None:
             except FileNotFoundError:
                 continue  # another process was first
             fd = os.open(claimed, os.O_RDONLY)
-            os.read(fd, 1 << 20)
+            os.read(fd, 32 << 10)  # Python would get memory for the MiB of `drain.c` anew for each entry: 15 µs
             os.close(fd)
             os.unlink(claimed)
 
