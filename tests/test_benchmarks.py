@@ -83,8 +83,8 @@ def test_every_look_at_a_message_sees_something() -> None:
 
 @pytest.mark.slow
 def test_the_way_to_a_handler_empties_the_queue_as_the_bare_drain_does(tmp_path: Path) -> None:
-    ways = {"ours": handler._handle(100), "bare": lambda claim, data: None}
-    rates = handler._drain(str(tmp_path), 2 * handler.PART, ways, (RECIPIENT,))
+    ways = {"ours": handler._handle(100), "floor": handler._call(), "bare": handler._pass}
+    rates = handler._drain(str(tmp_path), 3 * handler.PART, ways, (RECIPIENT,))
     assert rates.keys() == ways.keys()
     assert min(rates.values()) > 0
     assert list(tmp_path.iterdir()) == []
