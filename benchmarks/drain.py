@@ -23,7 +23,7 @@ from benchmarks.product import Pool
 
 POLL_SECONDS = 0.005
 LOOP = "plain Python loop"
-LIMITS = {2: {LOOP: Limit(bound=0.5)}, 8: {LOOP: Limit(bound=0.7)}}
+LIMITS = {2: {LOOP: Limit(bound=0.35)}, 8: {LOOP: Limit(bound=0.6)}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

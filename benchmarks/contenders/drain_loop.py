@@ -1,6 +1,7 @@
 """drain_loop.py QUEUE PROCESSES: the plain Python loop.
 
 The same as `drain.c`, line for line: each process lists `new/` and does just rename, open, read, close, unlink.
+It reads with the pool's buffer, since Python would get the MiB of `drain.c` anew for each entry, in 16 µs.
 Says "ready" when all processes wait, begins at a line on stdin, exits when the queue is empty.
 """
 
@@ -23,7 +24,7 @@ def drain(index: int, processes: int) -> None:
             except FileNotFoundError:
                 continue  # another process was first
             fd = os.open(claimed, os.O_RDONLY)
-            os.read(fd, 32 << 10)  # Python would get memory for the MiB of `drain.c` anew for each entry: 15 µs
+            os.read(fd, 32 << 10)
             os.close(fd)
             os.unlink(claimed)
 
