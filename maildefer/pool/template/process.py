@@ -77,11 +77,11 @@ def run(start: TemplateStart) -> int:
         if start.preload:
             known = open_descriptors()
             loaded = worker_process.load_application(context, directory)
+            templates.make_environments()
             captured.drain()
             if found := find_unshareable(known):
                 tell(start.socket, TemplateUnfit(found=", ".join(found)))
                 return 0
-            templates.make_environments()
             loaded.make_workers(context)
     except (ConfigurationError, OSError) as fault:
         tell(start.socket, TemplateBroken(why=worker_process.refuse(context, fault)))
