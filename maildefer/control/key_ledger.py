@@ -16,7 +16,8 @@ from maildefer.control import journal_reader
 from maildefer.control.journal_gaps import HostBoot, JournalGap
 from maildefer.control.journal_reader import JournalRecord
 from maildefer.maildir import names
-from maildefer.maildir.journal import HANDOFFS_FIELD, KEPT_SECONDS
+from maildefer.maildir.journal import KEPT_SECONDS
+from maildefer.maildir.journal_file import HANDOFFS_FIELD
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.untrusted import UntrustedRecord

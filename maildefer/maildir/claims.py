@@ -187,7 +187,7 @@ class Claim:
             self._move(claimer.layout.done_new, name, folder=".done")
             return
         if (journal := claimer.journal) is not None:
-            journal.record_end("ack", self.key, self.handoffs, handler, self.began)
+            journal.record_ack(self.key, self.handoffs, handler, self.began)
         try:
             if IN_KEY in self.name:
                 ends.end_entry(claimer.layout, claimer._cur + self.name, self.key, system=claimer.system)

@@ -37,11 +37,12 @@ from maildefer.maildir.journal_file import (
     JournalFile,
     MappedFile,
     boot_name,
+    end_facts,
     host_name,
     open_appended,
     open_mapped,
     quoted,
-    quoted_fact,
+    quoted_facts,
     were_removed,
 )
 from maildefer.maildir.layout import Layout
@@ -52,12 +53,8 @@ from maildefer.maildir.system import SYSTEM, System
 
 Kind = Literal["pushed", "settled"]
 End = Literal["ack", "pop", "delete", "withdraw"]
-KEPT_SECONDS: Final[dict[Kind, float]] = {  # an end is kept for longer than its push, which would seem lost
-    "pushed": 30 * 86400.0,
-    "settled": 32 * 86400.0,
-}
-HANDOFFS_FIELD: Final = "h="
-_LONGEST_FACT: Final = 400  # characters of a fact that is noted
+# An end is kept for longer than its push, which would seem lost:
+KEPT_SECONDS: Final[dict[Kind, float]] = {"pushed": 30 * 86400.0, "settled": 32 * 86400.0}
 _APPENDED: Final = 16  # records of a process before it maps a file of its own
 _LOOK_SECONDS: Final = 10.0  # in which it writes to files that somebody has removed
 _report: Callable[..., None] = lambda event, **facts: None  # noqa: E731  # before `report_with` sets another
@@ -96,82 +93,83 @@ class Journal:
         self._left: dict[Kind, int] = {}  # records until the file is to be a mapped one
         self._day, self._until = 0.0, 0.0  # of the files; when to see whether they are still there, and it is
         self._mapped: dict[Kind, MappedFile] = {}  # those of the files that are, which take half the time
-        self._time = system.time
-        self._tick, self._stamp = -1, ""  # the last time in milliseconds, as a number and as text
-        self._ahead = 0.0  # of the boot clock, at that time
+        self._boottime = system.boottime
+        # For acks within a millisecond: until when, what comes before a key, after it by which handler, and where to.
+        self._ready: tuple[float, str, str, str, Callable[[bytes], object]] = 0.0, "", "", "", bytes
         self._gap: float | None = None
         self._reserve: bytes | bytearray = bytearray(1 << 13)  # memory for one more record
         self._failing: set[Kind] = set()
 
     def record_pushes(self, keys: Iterable[str]) -> None:
         """Record pushes that are durable and about to be acknowledged, by one write for all of them."""
-        now = self._system.time()
-        self._append("pushed", now, "".join(f"\n{now:.3f} push {quoted(key)} ." for key in keys))
+        self._append("pushed", *[f"push {quoted(key)}" for key in keys])
 
     def record_origin(self, key: str, data: bytes) -> None:
         """Note what is known of an entry's bytes, which are about to be pushed."""
         if facts := _describe(data):
-            self._note("pushed", key, facts)
+            self.record_note(key, facts, "pushed")
 
-    def record_end(
-        self, how: End, key: str, handoffs: int = 0, handler: str = "", began: float = 0.0
-    ) -> None:
+    def record_end(self, how: End, key: str, handoffs: int = 0) -> None:
+        """Record an entry that is about to be unlinked, by whatever."""
+        self._append("settled", f"{how} {quoted(key)}{end_facts(handoffs)}")
+
+    def record_ack(self, key: str, handoffs: int, handler: str, began: float) -> None:
         """Record an entry that is about to be unlinked, and whose attempt began then, if `handler` has handled it."""
-        now = self._time()
-        if (tick := int(now * 1000)) != self._tick:
-            self._stamp, self._ahead = f"{now:.3f}", now - self._system.boottime()
-            self._tick = tick
-        told = f" {HANDOFFS_FIELD}{handoffs}" if handoffs else ""
-        if handler:
-            ms = int((now - self._ahead - began) * 1000)
-            told += f"{',' if told else ' '}handler={quoted_fact(handler)},ms={ms}"
-        text = f"\n{self._stamp} {how} {quoted(key)}{told} ."
-        if now < self._until:
+        if handler and not handoffs and self._mapped:
+            clock, (until, head, known, quick, write) = self._boottime, self._ready
             try:
-                self._mapped["settled"].window.write(text.encode())
+                if (now := clock()) >= until:
+                    head, known, quick, write = self._renew(now, handler)
+                is_quick = now - began < 0.001 and handler == known
+                told = quick if is_quick else end_facts(0, handler, int((now - began) * 1000))
+                is_plain = key.isascii() and key.isprintable() and " " not in key and "%" not in key
+                name = key if is_plain else quoted(key)  # as that finds out, but a call costs as much again
+                write(f"{head}{name}{told} .".encode())
                 return
             except (KeyError, ValueError, MemoryError):
                 pass  # and the long way round
-        self._append("settled", now, text)
+        ms = int((self._boottime() - began) * 1000) if handler else 0
+        self._append("settled", f"ack {quoted(key)}{end_facts(handoffs, handler, ms)}")
+
+    def _renew(self, now: float, handler: str) -> tuple[str, str, str, Callable[[bytes], object]]:
+        """Prepare the records of acks within a millisecond. KeyError, ValueError if they go to no mapped file."""
+        wall, write = self._system.time(), self._mapped["settled"].window.write
+        if wall >= self._until:
+            raise ValueError
+        self._ready = now + 0.001, f"\n{wall:.3f} ack ", handler, end_facts(0, handler), write
+        return self._ready[1:]
 
     def record_move(self, key: str, destination: str) -> None:
         """Record an entry that is about to be renamed to that path, in this queue or another one."""
-        now, home = self._system.time(), f"{self._layout.path}/"
-        if destination.startswith(home):
-            place = destination.removeprefix(home)
-        else:  # hosts may have the mount at different places
+        place = destination.removeprefix(f"{self._layout.path}/")
+        if place == destination:  # hosts may have the mount at different places
             place = os.path.relpath(destination, self._layout.path)
-        self._append("settled", now, f"\n{now:.3f} move {quoted(key)} {quoted(place)} .")
+        self._append("settled", f"move {quoted(key)} {quoted(place)}")
 
     def record_kept(self, key: str) -> None:
         """Record that another process had the entry, so that the end recorded before did not happen."""
-        now = self._system.time()
-        self._append("settled", now, f"\n{now:.3f} kept {quoted(key)} .")
+        self._append("settled", f"kept {quoted(key)}")
 
-    def record_note(self, key: str, facts: Mapping[str, object]) -> None:
+    def record_note(self, key: str, facts: Mapping[str, object], kind: Kind = "settled") -> None:
         """Record what `maildefer explain` tells of an entry; the audit passes it over. Empty facts are left out."""
-        self._note("settled", key, facts)
-
-    def _note(self, kind: Kind, key: str, facts: Mapping[str, object]) -> None:
-        now = self._system.time()
-        cut = {name: str(value)[:_LONGEST_FACT].replace("\0", " ") for name, value in facts.items() if value}
-        told = ",".join(f"{name}={quoted_fact(text)}" for name, text in cut.items())
-        if told:
-            self._append(kind, now, f"\n{now:.3f} note {quoted(key)} {told} .", is_needed=False)
+        if told := quoted_facts(facts):
+            self._append(kind, f"note {quoted(key)} {told}", is_needed=False)
 
     def close(self) -> None:
         """Close the files; the next record opens them again."""
         with self._lock:
             self._close()
 
-    def _append(self, kind: Kind, now: float, text: str, *, is_needed: bool = True) -> None:
+    def _append(self, kind: Kind, *records: str, is_needed: bool = True) -> None:
+        now = self._system.time()
+        text = "".join([f"\n{now:.3f} {record} ." for record in records])
+        if now < self._until:
+            try:
+                self._mapped[kind].window.write(text.encode())
+                return
+            except (KeyError, ValueError, MemoryError):
+                pass  # and the long way round
         with self._lock:
-            if kind in self._mapped and now < self._until:
-                try:
-                    self._mapped[kind].write(text.encode())
-                    return
-                except (OSError, MemoryError):
-                    del self._mapped[kind]  # and the long way round
             fault: OSError | None = None
             for last in (False, True):
                 try:
@@ -193,6 +191,7 @@ class Journal:
                     self._direct = self._direct and fault.errno != errno.EINVAL
             if is_needed and self._gap is None:  # else the audit misses nothing
                 self._gap = now
+                self._mapped.clear()  # so that the next record tells it
             if kind not in self._failing:
                 why = "only a part was written" if fault is None else fault.strerror
                 _report("journal.failed", queue=self._layout.path, kind=kind, error=why)

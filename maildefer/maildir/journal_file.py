@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
@@ -31,7 +31,10 @@ _HIGH: Final = (
 )
 _PAGE: Final = 4096
 _ROOM_BYTES: Final = 1 << 18  # by which a mapped file grows: some 2,000 records
+_POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE: a fault of each page by itself takes five times as long
 _MOST_FILES: Final = 4096  # of one user's, for one day
+_LONGEST_FACT: Final = 400  # characters of a fact that is noted
+HANDOFFS_FIELD: Final = "h="
 _OTHERS_WRITE: Final = 0o022
 _FLAGS: Final = durable.THERE & ~os.O_WRONLY | os.O_RDWR | os.O_CREAT
 # Faults of a link, a FIFO that nobody reads, a folder, another user's file:
@@ -78,8 +81,11 @@ class MappedFile:
         self._number = facts.st_dev, facts.st_ino
         # A killed process has left up to twice the room. What it has not written stays NUL, which readers pass over:
         # any other byte there would belong to the record before.
-        self._map(-(-facts.st_size // _PAGE) * _PAGE - 2 * _ROOM_BYTES)
-        self.window.seek(len(self.window[:].rstrip(b"\0")))
+        for room in (_PAGE, 2 * _ROOM_BYTES):
+            begin = max(0, facts.st_size - room)
+            if written := os.pread(descriptor, room, begin).rstrip(b"\0"):
+                break
+        self._map(begin + len(written))
 
     def write(self, data: bytes) -> bool:
         """Add records, always whole. Raises OSError where the disk is full."""
@@ -111,17 +117,18 @@ class MappedFile:
         end = self.window.find(b"\0", at)
         return len(self.window) if end < 0 else end
 
-    def _map(self, begin: int, least_bytes: int = 0) -> None:
+    def _map(self, at: int, least_bytes: int = 0) -> None:
         """Map a window for what follows that place, with room on the disk for all of it."""
         from mmap import mmap  # a shared library, loaded only where a journal is kept
 
-        at = max(0, begin)
         begin = at // _PAGE * _PAGE
         size = self._size()
         until = begin + (2 * _ROOM_BYTES + least_bytes) // _PAGE * _PAGE
         if size < until:
             os.posix_fallocate(self.descriptor, size, until - size)
         window = mmap(self.descriptor, until - begin, offset=begin)
+        with suppress(OSError):  # before Linux 5.14
+            window.madvise(_POPULATE_WRITE)
         window.seek(at - begin)
         self.window, self._begin = window, begin
 
@@ -217,6 +224,21 @@ def quoted(text: str) -> str:
 def quoted_fact(text: str) -> str:
     """Render one of several facts, which are separated by commas."""
     return quoted(text).replace(",", "%2C")
+
+
+def quoted_facts(facts: Mapping[str, object]) -> str:
+    """Render the facts of a note, without those that are empty."""
+    cut = {name: str(value)[:_LONGEST_FACT].replace("\0", " ") for name, value in facts.items() if value}
+    return ",".join([f"{name}={quoted_fact(text)}" for name, text in cut.items()])
+
+
+@lru_cache  # of handlers, and of those milliseconds that most take
+def end_facts(handoffs: int, handler: str = "", ms: int = 0) -> str:
+    """Render what stands behind the key in the record of an end: by which handler it was, if by any, and how long."""
+    facts = [f"{HANDOFFS_FIELD}{handoffs}"] if handoffs else []
+    if handler:
+        facts += [f"handler={quoted_fact(handler)}", f"ms={ms}"]
+    return f" {','.join(facts)}" if facts else ""
 
 
 def unquoted(text: str) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import pytest
 
 from maildefer.control.journal_reader import parse_record, read_lines
 from maildefer.maildir import control_folder, journal, journal_file
+from maildefer.maildir.claims import Claimer
 from maildefer.maildir.journal import Journal
 from maildefer.maildir.journal_file import MappedFile
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.system import SYSTEM
 from maildefer.untrusted import UntrustedRecord
+from tests.support.queues import LABEL, FakeSlots
 
 MANY = 40  # records of a process, most of which are mapped
 
@@ -330,3 +334,87 @@ def test_processes_that_are_killed_and_others_that_end_keep_the_records_of_those
     assert sorted(recorded(queue)) == sorted(keys)
     [mapped] = mapped_files(queue)
     assert b"\0" not in mapped.read_bytes().rstrip(b"\0")
+
+
+def test_acks_of_first_attempts_tell_time_handlers_and_milliseconds(queue: Layout) -> None:
+    wall, boot = [86400.0 * 10 - 10], [50.0]
+    mine = Journal(
+        queue, host="h", boot="b", system=replace(SYSTEM, time=lambda: wall[0], boottime=lambda: boot[0])
+    )
+
+    def ack(key: str, handler: str, seconds: float = 0.0, *, later: float = 0.0) -> None:
+        wall[0], boot[0] = wall[0] + later, boot[0] + later
+        mine.record_ack(key, 0, handler, boot[0] - seconds)
+
+    write(mine, 0)
+    ack("1.a", "x.A", later=0.5)
+    ack("2.b", "x.A", 0.0004, later=0.0002)
+    ack("3.c", "x.A", 0.0123)
+    ack("4.d", "y,B", later=0.0002)
+    ack("5.e", "", 7.0)
+    ack("6.f", "x.A", later=0.25)
+    mine.record_ack("7 g%", 2, "x.A", boot[0])
+    ack("8.h", "x.A", later=20.0)
+    paths = [*mapped_files(queue), *Path(queue.journal).glob("1970-01-11.*")]
+    written = b"".join(path.read_bytes().rstrip(b"\0") for path in paths)
+    assert written.decode().split("\n")[-8:] == [
+        "863990.500 ack 1.a handler=x.A,ms=0 .",
+        "863990.500 ack 2.b handler=x.A,ms=0 .",
+        "863990.500 ack 3.c handler=x.A,ms=12 .",
+        "863990.500 ack 4.d handler=y%2CB,ms=0 .",
+        "863990.500 ack 5.e .",
+        "863990.750 ack 6.f handler=x.A,ms=0 .",
+        "863990.750 ack 7%20g%25 h=2,handler=x.A,ms=0 .",
+        "864010.750 ack 8.h handler=x.A,ms=0 .",
+    ]
+    assert len(paths) == 2, "each day has its own files"
+
+
+def test_acks_are_recorded_where_the_room_is_used_up_or_the_file_is_closed(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_file, "_ROOM_BYTES", 4096)
+    clock = replace(SYSTEM, boottime=lambda: 5.0)  # so that what is prepared stays valid
+    mine = Journal(queue, host="h", boot="b", system=clock)
+    expected = write(mine, 0)
+    for number in range(1000):
+        mine.record_ack(f"{number}.y", 0, "x.A", 5.0)
+        if number == 700:
+            mine.close()
+    assert sorted(recorded(queue)) == sorted([*expected, *(f"{number}.y" for number in range(1000))])
+
+
+@pytest.mark.parametrize(
+    "name", ["1.a b", "1.a%20b", "1.a\n1.0 push b .", "1.\x7f", "1.é", "1.a\t", "1.a,u=5"]
+)
+def test_what_others_name_is_quoted_in_the_record_of_its_ack(queue: Layout, name: str) -> None:
+    claimer = Claimer(queue, FakeSlots(), lease=f"{LABEL}-17-abcdef012345", host=LABEL)
+    assert claimer.journal is not None
+    write(claimer.journal, 0)
+    for each in (name, "1.plain,p=1,S=3"):
+        Path(queue.new, each).touch()
+        claim = claimer.claim(each)
+        assert claim is not None
+        claim.ack(handler="x.A")
+    (path,) = mapped_files(queue)
+    assert keys_in(path)[-2:] == [name, "1.plain,p=1,S=3"]
+
+
+def test_a_record_that_found_no_memory_is_told_by_the_next_one(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = pen(queue)
+    write(mine, 0)
+
+    class Exhausted:
+        def write(self, data: bytes) -> None:
+            raise MemoryError
+
+    file = mine._mapped["settled"]
+    window = file.window
+    file.window = Exhausted()  # type: ignore[assignment]
+    mine.record_end("ack", "1.a")
+    file.window = window
+    mine.record_ack("2.b", 0, "x.A", 5.0)
+    (path,) = mapped_files(queue)
+    assert [line.split(b" ")[1] for line, _ in read_lines(str(path)) if line][-2:] == [b"gap", b"ack"]
