@@ -12,6 +12,7 @@ import pytest
 from maildefer import events
 from maildefer.handling.project import queue_paths, settings
 from maildefer.handling.project.finder import PACKAGES
+from maildefer.handling.routes import Router
 from maildefer.maildir.journal import close_journals
 
 _MOST_LEFT_OPEN = 8  # what a library keeps, and what the collector has not found yet
@@ -21,13 +22,19 @@ SECTION = "section"  # record_property(SECTION, "title\nlines")
 
 @pytest.fixture(autouse=True)
 def _no_project_stays_loaded() -> Iterator[None]:
-    """Settings that were imported would be those of whichever test looks for its project next."""
+    """Settings and routes that were imported would be those of whichever test looks for its project next."""
     before, path = _project_modules(), list(sys.path)
+    router = {
+        name: value.copy() if isinstance(value, dict | list) else value
+        for name, value in vars(Router).items()
+    }
     if (testing := sys.modules.get("maildefer.testing")) is not None:
         testing._end()  # whoever imported it: these are no tests of a project
     yield
-    for name in _project_modules() - before:
-        del sys.modules[name]
+    if loaded := _project_modules() - before:
+        for name in loaded:
+            del sys.modules[name]
+        vars(Router).update(router)
     sys.path[:] = path
     settings._loaded = queue_paths._outside = None
 
