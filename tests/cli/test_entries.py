@@ -457,7 +457,7 @@ def test_only_those_that_lie_there_long_enough_are_taken(maildefer, push, queue)
 @pytest.mark.parametrize("age", ["", "5y", "h", "-1h", "1.5h"])
 def test_an_age_that_is_none_is_refused(maildefer, queue, age):
     ended = maildefer("dead", "list", queue.path, f"--older-than={age}")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "is no age" in ended.err
 
 

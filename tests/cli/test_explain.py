@@ -67,7 +67,7 @@ def test_without_a_queue_those_of_the_project_are_looked_through(
         ([], 2, "Name a key"),
         (["nothing"], 1, "nothing is known of it"),
         (["--sender=eve@e.example"], 1, "nothing is known of it"),
-        (["x", "--since=5y"], 1, "no age"),
+        (["x", "--since=5y"], 2, "no age"),
     ],
 )
 def test_what_asks_for_nothing_that_there_is_is_told(

@@ -153,6 +153,13 @@ def test_a_destination_for_which_nothing_waits_is_an_error(maildefer: Maildefer,
     assert "nothing waits for c.example" in ended.err
 
 
+def test_a_destination_that_is_empty_is_refused(maildefer: Maildefer, queue: Layout) -> None:
+    push(queue, "ann@c.example", int(time.time()) + 300)
+    ended = maildefer("outgoing", "--retry", "")
+    assert ended.code == 2
+    assert "A destination is empty" in ended.err
+
+
 def test_a_destination_of_former_settings_counts_as_down_no_more_when_it_is_tried(
     maildefer: Maildefer, queue: Layout, home: Layout
 ) -> None:

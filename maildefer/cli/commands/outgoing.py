@@ -54,6 +54,8 @@ def outgoing(
     json: Json = False,
 ) -> None:
     """Show the destinations of mail: how much waits, which are down, when they are tried next."""
+    if retry == "":  # as of an unset variable
+        raise typer.BadParameter("A destination is empty.")
     queues, destinations, home = _project()
     if retry is None:
         _show(queues, destinations, home, json)

@@ -269,12 +269,11 @@ def _age(found: FoundEntry) -> tuple[bool, float, str]:
 
 
 def seconds_of(age: str | None) -> float | None:
-    """The seconds of an age such as 90s, 15m, 6h or 2d. Raises MaildeferError."""
+    """The seconds of an age such as 90s, 15m, 6h or 2d. Raises BadParameter."""
     if age is None:
         return None
     try:
         return float(seconds_in(age))
     except ValueError as fault:
-        raise MaildeferError(
-            f"{age!r} is no age: give a number and a unit, such as 90s, 15m, 6h or 2d"
-        ) from fault
+        why = f"{age!r} is no age: give a number and a unit, such as 90s, 15m, 6h or 2d."
+        raise typer.BadParameter(why) from fault
