@@ -58,8 +58,8 @@ class Journal:
     effects: Sequence[Effect]
     done: Sequence[tuple[str, float]]  # keys whose effect has ended, and is remembered
     last: Sequence[str]
-    """The keys that it began with since it had none in hand: of one call, alone or in company. In a dead one, the
-    handlers of some may have ended, and their acks not."""
+    """The keys that it began with since it had none in hand, nor to settle: of one call, alone or in company. In a dead
+    one, the handlers of some may have ended, and their acks not."""
     in_hand: Sequence[str]
     """Of these, the keys whose handlers had not ended."""
     raised: Sequence[str] = ()
@@ -84,16 +84,20 @@ def read(path: Path) -> Journal:
     sends: list[Send] = []
     last_sent: list[str] = []
     sending: Counter[str] = Counter()
+    unsettled: set[str] = (
+        set()
+    )  # of async handlers: others may begin after several have ended, and before their acks
     for line in path.read_text().splitlines(keepends=True):
         match line.split() if line.endswith("\n") else []:
             case ["start", key, *more]:
                 seconds, what = (*more, *("0", "")[len(more) :])
                 starts.append(Start(key=key, at=float(seconds), what=what))
-                last = [*(last if in_hand.total() else ()), key]
+                last = [*(last if in_hand.total() or unsettled else ()), key]
                 in_hand[key] += 1
             case ["end", key, *more]:
                 ends.append((key, float(more[0] if more else 0)))
                 in_hand[key] -= 1
+                unsettled.update((key,) if more[1:] else ())
             case ["failed", key, *_]:
                 in_hand[key] -= 1
             case ["raised", key, *_]:
@@ -101,10 +105,13 @@ def read(path: Path) -> Journal:
                 raised.append(key)
             case ["sending", recipient, _, key]:
                 sends.append(Send(recipient=recipient, key=key))
-                last_sent = [*(last_sent if sending.total() else ()), recipient]
+                last_sent = [*(last_sent if sending.total() or unsettled else ()), recipient]
                 sending[recipient] += 1
-            case ["sent" | "unsent", recipient, _]:
+            case ["sent" | "unsent", recipient, _, *more]:
                 sending[recipient] -= 1
+                unsettled.update((recipient,) if more else ())
+            case ["settled", key, *_]:
+                unsettled.discard(key)
             case ["effect", key, at, which]:
                 effects.append(Effect(key=key, at=float(at), is_first=which == "first"))
             case ["done", key, at]:

@@ -280,6 +280,17 @@ def test_an_effect_that_happens_again_is_seen(
     assert not is_seen or "effects that happened again: ['a'" in found[0]
 
 
+def test_async_handlers_that_have_ended_are_in_hand_until_their_loop_goes_on(project: Project) -> None:
+    both = "start a 1 async, start b 1 async, end a 2 async, end b 2 async"
+    again = "start a, end a", "start b, end b, start c, end c"
+    lived: dict[int, float] = {2: 0.0, 3: 0.0}
+    keys = ["a", "b", "c"]
+    assert violations(project, keys, f"{both}, start c 2 async", *again, survivors=lived) == []
+    settled = f"{both}, settled a 3, settled b 3, start c 3"
+    found = violations(project, keys, settled, *again, survivors=lived)
+    assert any("though no worker died on it: ['a', 'b']" in text for text in found)
+
+
 def test_a_handler_that_fails_has_nothing_in_hand(project: Project) -> None:
     found = violations(project, ["a", "b"], "start a, failed a, start b, end b", "start a, end a", survivor=2)
     assert any("though no worker died on it: ['a']" in text for text in found)
@@ -298,6 +309,13 @@ SENT, AGAIN = f"sending {TO[0]} 1 k, sent {TO[0]} 2", f"sending {TO[0]} 3 k, sen
         (ONCE_EACH | {"0.b@next.test": 1}, (SENT,), {}, "though nobody was to: ['0.b@next.test']"),
         (ONCE_EACH | {TO[0]: 2}, (f"sending {TO[0]} 1 k", AGAIN), {}, ""),
         (ONCE_EACH | {TO[0]: 2}, (SENT, AGAIN), {}, ""),  # it died before its ack
+        (ONCE_EACH | {TO[0]: 2}, (f"{SENT} async, sending {TO[1]} 3 j", AGAIN), {}, ""),
+        (
+            ONCE_EACH | {TO[0]: 2},
+            (f"{SENT} async, settled {TO[0]} 3, sending {TO[1]} 3 j", AGAIN),
+            {},
+            "copies beyond one",
+        ),
         (ONCE_EACH | {TO[0]: 3}, (SENT, AGAIN), {}, "copies beyond one"),
         (
             ONCE_EACH | {TO[0]: 2},

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 from maildefer.routing import route, stateless
-from workers.notes import MEAN_SECONDS, note, work
+from workers.notes import MEAN_SECONDS, note, note_when_settled, work
 
 
 @route("async@test")
@@ -15,7 +15,8 @@ from workers.notes import MEAN_SECONDS, note, work
 async def ASYNC(message: Any) -> None:
     note("start", message.key, "async")
     await asyncio.sleep(random.expovariate(1 / MEAN_SECONDS))
-    note("end", message.key)
+    note("end", message.key, "async")
+    note_when_settled(message.key)
 
 
 @route("once@test")

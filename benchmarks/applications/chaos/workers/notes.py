@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import random
@@ -30,6 +31,11 @@ def note(word: str, key: str, *more: object) -> None:
         os.write(descriptor, f"{line}\n".encode())
     finally:
         os.close(descriptor)
+
+
+def note_when_settled(key: str) -> None:
+    """To be called where an async handler ends: the worker settles it before its event loop goes on."""
+    asyncio.get_running_loop().call_soon(note, "settled", key)
 
 
 def work() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from maildefer.routing import retry, route, stateless
 from maildefer.utils import settings
-from workers.notes import note, work
+from workers.notes import note, note_when_settled, work
 
 RECIPIENTS = 3
 _FAILS = 0.1  # of the attempts, after they have sent
@@ -42,4 +42,6 @@ def noted(call: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        note("sent" if call.outcome is not None and call.outcome.word == "acked" else "unsent", recipient)
+        is_acked = call.outcome is not None and call.outcome.word == "acked"
+        note("sent" if is_acked else "unsent", recipient, "async")
+        note_when_settled(recipient)
