@@ -58,7 +58,8 @@ class Watch:
             if not self._watchers:
                 self._wanted.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), _ALONE_SECONDS)
+                    async with asyncio.timeout(_ALONE_SECONDS):
+                        await self._wanted.wait()
 
     async def look(self) -> None:
         """Ask all processes, look at the queues where that is due, and tell those who wait."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from enum import Enum
 from typing import Final, Protocol
 
@@ -125,10 +126,9 @@ class OpenConnections:
             if not connection.busy:
                 connection.dismiss()
         if self._addresses:
-            try:
-                await asyncio.wait_for(self._empty.wait(), seconds)
-            except TimeoutError:
-                pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
         left = tuple(self._addresses)
         for connection in left:
             connection.dismiss()

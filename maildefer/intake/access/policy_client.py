@@ -75,7 +75,8 @@ class PolicyClient:
             return replies.NO_POLICY
         self._questions.put_nowait(question)
         try:
-            return await asyncio.wait_for(question.answer, self._seconds)
+            async with asyncio.timeout(self._seconds):
+                return await question.answer
         except TimeoutError:
             events.emit("policy.failed", policy=self._name, reason="no answer in time", **question.about)
             return replies.NO_POLICY
@@ -199,7 +200,8 @@ class PolicyClient:
     async def _read_answer(self, reader: asyncio.StreamReader, seconds: float) -> dict[str, object]:
         """Read one line from the process. Raises PolicyProcessFailed."""
         try:
-            line = await asyncio.wait_for(reader.readline(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for() of Python 3.11 loses a cancellation
+                line = await reader.readline()
         except TimeoutError:
             raise PolicyProcessFailed(f"no answer within {seconds:g} s: {_KILLED}") from None
         except ConnectionError:

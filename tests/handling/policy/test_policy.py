@@ -305,3 +305,22 @@ def test_the_answer_of_a_careless_fork_is_not_taken_for_the_next_ones(project: P
         assert after.total() - after[str(replies.NO_POLICY)] == after["554 5.7.1 not you"] >= 3
 
     ask(talk)
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_task_that_is_cancelled_as_an_answer_comes_ends(turns: int) -> None:
+    """Else a front end whose policy comes up while it ends would never end."""
+
+    async def play() -> None:
+        reader = asyncio.StreamReader()
+        policy = PolicyClient.__new__(PolicyClient)
+        reading = asyncio.get_running_loop().create_task(policy._read_answer(reader, PATIENCE_SECONDS))
+        await asyncio.sleep(0.01)
+        reader.feed_data(b'{"ready": true}\n')
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if reading.cancel():  # it had not ended yet
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+
+    asyncio.run(play())
