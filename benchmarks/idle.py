@@ -28,7 +28,7 @@ def measure(quick: bool) -> list[Figure]:
 
     figures = [_figure("cpu of all", "ms/s", sum(used.values()), Limit(bound=1, at_most=True))]
     figures += [_figure(f"cpu of {_count(roles, role)}", "ms/s", value) for role, value in used.items()]
-    figures += [_figure("PSS of all", "MB", sum(pss.values()), Limit(bound=70, at_most=True))]
+    figures += [_figure("PSS of all", "MB", sum(pss.values()), Limit(bound=80, at_most=True))]
     figures += [_figure(f"PSS of {_count(roles, role)}", "MB", value) for role, value in pss.items()]
     figures += [_figure("RSS of supervisor", "MB", rss, Limit(bound=25, at_most=True))]
     return figures
