@@ -62,14 +62,13 @@ class AttemptLog:
     runs for long must not hold them back, so the supervisor has them flushed by a signal.
     """
 
-    __slots__ = ("_ended", "_flush_at", "_format", "_pid", "_shown", "_waiting")
+    __slots__ = ("_ended", "_flush_at", "_format", "_shown", "_waiting")
 
     def __init__(self, waiting: Callable[[float], None] = lambda since: None) -> None:
         self._waiting = waiting
         self._format = events.current_format()
         self._shown = events.shows("attempt.ended")
         self._ended: list[_Ended] = []
-        self._pid = 0
         self._flush_at = 0.0
 
     def add(
@@ -98,18 +97,17 @@ class AttemptLog:
         ended, self._ended = self._ended, []
         if ended:
             self._waiting(0.0)
-            self._pid = os.getpid()  # now, since a worker is made before its fork
-            ahead = time.time() - boottime()
-            events.write("".join([self._line(ahead, facts) for facts in ended]))
+            pid, ahead = os.getpid(), time.time() - boottime()
+            events.write("".join([self._line(pid, ahead, facts) for facts in ended]))
 
-    def _line(self, ahead: float, ended: _Ended) -> str:
+    def _line(self, pid: int, ahead: float, ended: _Ended) -> str:
         now, queue, key, handler, outcome, attempt, seconds, reason = ended
         stamp = _stamp(int((now + ahead) * 1000))
         is_plain = reason is None and " " not in key and '"' not in key and key.isprintable()
         if is_plain and self._format == "logfmt":
             return (
                 f"ts={stamp} event=attempt.ended queue={queue} key={key} handler={handler or '-'}"
-                f" outcome={outcome} attempt={attempt} duration_ms={seconds * 1000:.3f} pid={self._pid}\n"
+                f" outcome={outcome} attempt={attempt} duration_ms={seconds * 1000:.3f} pid={pid}\n"
             )
         facts = {
             "queue": queue,
@@ -118,7 +116,7 @@ class AttemptLog:
             "outcome": outcome,
             "attempt": attempt,
             "duration_ms": events.ms(seconds),
-            "pid": self._pid,
+            "pid": pid,
             **({} if reason is None else {"reason": reason}),
         }
         if self._format == "json":

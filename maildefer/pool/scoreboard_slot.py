@@ -85,19 +85,15 @@ class ScoreboardSlot:
         if limit_seconds is not None or self._left_ns:
             self._begin_limit(limit_seconds, grace_seconds)
             self._words[self._most_word] = most
-        if handler is not self._handler:
-            self._write_handler(handler)
-        self._words[self._handler_word] = self._handler_length
+        self.show_handler(handler)
 
     def show_handler(self, handler: str) -> None:
-        """Publish its name alone."""
-        self._write_handler(handler)
+        """Publish its name, which is written only where it is another than the last."""
+        if handler is not self._handler:
+            encoded = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
+            self._memory[self._handler_start : self._handler_start + len(encoded)] = encoded
+            self._handler, self._handler_length = handler, len(encoded)
         self._words[self._handler_word] = self._handler_length
-
-    def _write_handler(self, handler: str) -> None:
-        encoded = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
-        self._memory[self._handler_start : self._handler_start + len(encoded)] = encoded
-        self._handler, self._handler_length = handler, len(encoded)
 
     def _begin_limit(self, seconds: float | None, grace: float) -> None:
         """Begin a handler's own time limit, or go on with the pool's, which the message's other handlers share.
