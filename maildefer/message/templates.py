@@ -67,7 +67,7 @@ def make_environments() -> None:
     """Make the environments of all loaders now, before a fork, after which each process would make its own."""
     for loader in _made:
         with suppress(Exception):  # told by the handler that needs it
-            assert loader.environment
+            _ = loader.environment
 
 
 configured: Loader | None = None

@@ -100,10 +100,9 @@ def _try_at_once(
 ) -> None:
     lower = destination.lower()
     closures, known = _closures(home), {destination, lower, destinations.of(f"@{destination}").name}
-    left = known - {
-        name for _, name, _ in _entries(queues, destinations)
-    }  # as of settings that were mended since
-    left = {name for name in left if answered(bounded(partial(_forgotten, closures, name)), home.path)}
+    # As of settings that were mended since:
+    unused = known - {name for _, name, _ in _entries(queues, destinations)}
+    left = [name for name in unused if answered(bounded(partial(_forgotten, closures, name)), home.path)]
     were_down = [name for name in known if answered(bounded(partial(closures.reopen, name)), home.path)]
     moved = 0
     if were_down:
@@ -156,10 +155,7 @@ def _told_here() -> dict[str, str]:
 def _records(home: Layout) -> list[ClosureRecord]:
     try:
         return _closures(home).records()
-    except (
-        MaildeferError,
-        OSError,
-    ):  # a look that can't be made sure of: the disk is full, or can't be written to
+    except (MaildeferError, OSError):  # the disk is full, or can't be written to, which a sure look needs
         return Closures(home, now=time.time).records(touch=False)
 
 

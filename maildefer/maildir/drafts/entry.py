@@ -16,9 +16,8 @@ from maildefer.maildir.rights.modes import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
 
 _COPY_BYTES = 256 << 10
-_HEAD_BYTES = (
-    20 << 10
-)  # what the journal notes is in them: the envelope block, and of the header the beginning
+# What the journal notes is in them: the envelope block, and of the header the beginning.
+_HEAD_BYTES = 20 << 10
 
 
 def draft_name(key: str, rights: Rights) -> str:
