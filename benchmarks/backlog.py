@@ -95,11 +95,7 @@ class Sample:
 
 def _watched_drain(base: str, entries: int) -> list[Sample]:
     queue = make_maildir(os.path.join(base, "queue"))
-    with Pool(queue, workers=WORKERS, application="noop") as pool, open(pool.log_path, "rb") as log:
-        pool.pause()
-        fill(queue, entries)
-        filesystem.settle_disk(base)
-        pool.wait_until_idle()
+    with _filled(queue, entries) as pool, open(pool.log_path, "rb") as log:
         samples, attempts = list[Sample](), log.read().count(_ATTEMPT)
         deadline = time.monotonic() + 60 + entries / 1_000
         pool.resume()
@@ -139,11 +135,7 @@ def drain_cost(
     with filesystem.fresh_directory(base) as directory:
         queue = make_maildir(os.path.join(directory, "queue"))
         prepare(queue)
-        with Pool(queue, workers=WORKERS, application=application) as pool:
-            pool.pause()
-            fill(queue, entries)
-            filesystem.settle_disk(base)
-            pool.wait_until_idle()
+        with _filled(queue, entries, application) as pool:
             peaks: dict[str, int] = {}
             before = processes.cpu_ns(pool.pid)
             pool.resume()
@@ -157,6 +149,17 @@ def drain_cost(
             _note_peaks(pool.pid, peaks)
             refuse_unhandled(queue)
     return Cost(cpu_us_per_message=used / entries / 1_000, peak_bytes=peaks)
+
+
+@contextmanager
+def _filled(queue: str, entries: int, application: str = "noop") -> Iterator[Pool]:
+    """A pool that is paused, and idle, beside so many entries."""
+    with Pool(queue, workers=WORKERS, application=application) as pool:
+        pool.pause()
+        fill(queue, entries)
+        filesystem.settle_disk(queue)
+        pool.wait_until_idle()
+        yield pool
 
 
 def _note_peaks(pid: int, peaks: dict[str, int]) -> None:

@@ -33,6 +33,15 @@ from maildefer.pool.worker.claim_slots import GatheredSlots
 _NOBODY = 1 << 30  # no process has such a number
 
 
+def a_worker_in_a_handler() -> tuple[Scoreboard, WorkerTable, ChildProcess]:
+    board = Scoreboard(1, 1)
+    workers = WorkerTable(board)
+    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
+    workers.add_worker(child)
+    board.words[board.slot(0) + SlotWord.HELD] = board.words[board.slot(0) + SlotWord.DEADLINE] = 1
+    return board, workers, child
+
+
 @pytest.mark.parametrize(
     ("killed", "by", "state"),
     [
@@ -47,11 +56,7 @@ def test_only_our_own_kill_spares_the_message_in_hand(
     killed: Literal["", "drain", "fence"], by: signal.Signals, state: State
 ) -> None:
     """A handler that crashes a moment before the KILL of a drain has crashed."""
-    board = Scoreboard(1, 1)
-    workers = WorkerTable(board)
-    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
-    workers.add_worker(child)
-    board.words[board.slot(0) + SlotWord.HELD] = board.words[board.slot(0) + SlotWord.DEADLINE] = 1
+    board, workers, child = a_worker_in_a_handler()
     child.killed = killed
     assert workers.reap(child, int(by))
     assert board.words[board.slot(0) + SlotWord.STATE] == state
@@ -61,11 +66,7 @@ def test_a_death_is_told_before_the_keeper_may_take_back_what_the_worker_held(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that in the log no entry is buried by a death that has not happened yet."""
-    board = Scoreboard(1, 1)
-    workers = WorkerTable(board)
-    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
-    workers.add_worker(child)
-    board.words[board.slot(0) + SlotWord.HELD] = board.words[board.slot(0) + SlotWord.DEADLINE] = 1
+    board, workers, child = a_worker_in_a_handler()
     seen: list[tuple[str, bool]] = []
     monkeypatch.setattr(
         events, "emit", lambda event, **facts: seen.append((event, SlotView(board, 0).is_dead))
