@@ -108,19 +108,19 @@ def test_after_a_reload_the_keeper_records_each_death_and_the_burial_too(tmp_pat
         project.renew()
         [key] = project.push("exit3")
         eventually(lambda: len(project.names("dead_new")) == 2, "it is buried")
-        told = [
-            one for one in history_of([project.queue], key) if one.event != "received"
-        ]  # by an attempt's end
+        history = history_of([project.queue], key)
+        assert "accepted" in [one.event for one in history]
+        # A worker may have died of it before this program has recorded that it pushed it.
+        told = [one for one in history if one.event not in ("received", "accepted")]
         assert [one.event for one in told] == [
-            "accepted",
             "tried: died",
             "taken back from a worker that died",
             "tried: died",
             "buried",
             "now dead",
         ]
-        assert "by exiting with 3" in told[1].facts["how"]
-        assert told[3].facts["reason"] == told[5].facts["reason"]
+        assert "by exiting with 3" in told[0].facts["how"]
+        assert told[2].facts["reason"] == told[4].facts["reason"]
         assert pool.stop() == 0
     finally:
         if pool.process is not None and pool.process.poll() is None:

@@ -129,6 +129,10 @@ def _failing_unit(mutant: Mutant) -> str:
         return ""
     first = _First()
     options = ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options += [
+        "-p",
+        "no:unraisableexception",
+    ]  # that collects what the schedules before have left, and fails for it
     # Of maildefer's own plugin, whose distribution has `tests` in a checkout: they are imported here already.
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with mutant.planted(), redirect_stdout(io.StringIO()):
