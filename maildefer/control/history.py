@@ -114,8 +114,10 @@ def last_reasons(queue: Layout, keys: Collection[str]) -> dict[str, str]:
     records = _records([queue], 0.0, b",reason=", newest_bytes=_NEWEST_BYTES) if keys else ()
     for _, _, record in records:
         if record.verb == "note" and record.key in keys and (reason := record.facts.get("reason")):
-            found[record.key] = max(found.get(record.key, (0.0, "")), (record.when, reason))
-    return {key: reason for key, (_, reason) in sorted(found.items(), key=lambda one: one[1])}
+            last = found.get(record.key)
+            if last is None or record.when >= last[0]:  # of one millisecond, the record that stands last
+                found[record.key] = record.when, reason
+    return {key: reason for key, (_, reason) in sorted(found.items(), key=lambda one: one[1][0])}
 
 
 def _rank(record: JournalRecord) -> int:

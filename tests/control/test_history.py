@@ -98,6 +98,12 @@ def test_the_last_reason_is_sought_at_the_end_of_a_journal_and_no_further(
     assert history.last_reasons(queue, set()) == {}
 
 
+def test_of_reasons_of_one_millisecond_the_one_that_was_recorded_last_counts(queue: Layout) -> None:
+    records = [f"\n978307200.000 note 17.a outcome=deferred,reason={reason} ." for reason in ("b", "c", "a")]
+    Path(queue.journal, f"2001-01-01.{host_name()}.b.0.settled").write_text("".join(records))
+    assert history.last_reasons(queue, {"17.a"}) == {"17.a": "a"}
+
+
 def test_hosts_whose_names_begin_alike_are_told_apart_as_their_leases_are(
     queue: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
