@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import ClassVar
 
 from maildefer.storage_faults import QueueError
@@ -55,7 +56,7 @@ class JournalMissing(QueueError):
     """The queue keeps no journal, so nothing can be proven of it from outside."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path} keeps no journal: `maildefer audit --on {path}` begins one", path)
+        super().__init__(f"{path} keeps no journal: `maildefer audit --on {quote(path)}` begins one", path)
         self.path = path
 
 
@@ -64,8 +65,8 @@ class EntryNotFound(QueueError, KeyError):
 
     def __init__(self, key: str, where: str) -> None:
         super().__init__(
-            f"no entry {key} in {where}: `maildefer queue list {where}` shows what there is, "
-            f"`maildefer dead list {where}` its dead letters; or it was handled meanwhile",
+            f"no entry {key} in {where}: `maildefer queue list {quote(where)}` shows what there is, "
+            f"`maildefer dead list {quote(where)}` its dead letters; or it was handled meanwhile",
             key,
         )
         self.key = key
@@ -80,7 +81,7 @@ class EntryClaimed(EntryNotFound):
         QueueError.__init__(
             self,
             f"{key} in {where} is claimed, a worker handles it: do it when that has ended, as "
-            f"`maildefer queue show {key}` tells",
+            f"`maildefer queue show {quote(where)} {key}` tells",
             key,
         )
         self.key = key

@@ -59,7 +59,12 @@ def meant(pid: str | None, all_projects: bool = False) -> list[RuntimeRecord]:
 
 
 def records_meant(all_projects: bool) -> Callable[[], list[RuntimeRecord]]:
-    """A function that finds the processes of this project, or of all outside any, as often as it is called."""
+    """A function that finds the processes of this project, or of all outside any, as often as it is called.
+
+    Raises ConfigurationError where the variable that names the project does not.
+    """
+    if finder.PROJECT in os.environ and not all_projects:
+        bounded(finder.named_project, SECONDS / 3)
     project = os.environ.get(finder.PROJECT) or os.getcwd()
     outside: list[bool] = []  # asked for once, since the answer is on a mount
 

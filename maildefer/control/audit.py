@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from shlex import quote
 from typing import Literal
 
 from maildefer.backoff import Backoff
@@ -82,7 +83,7 @@ def audit(
     `tell` is called with what begins: the journals are read, the folders listed for the Nth time.
     Memory stays flat whatever is open; beyond some 100,000 open keys they lie in a temporary file.
     """
-    queues = [_kept(path) for path in paths]
+    queues = list({os.path.realpath(path): _kept(path) for path in paths}.values())
     for queue in queues:
         with suppress(OSError):  # where no pool has run since a power cut; its keeper tells what fails
             recover(queue, system=system)
@@ -170,7 +171,7 @@ def _kept(path: str) -> Layout:
     if not os.access(layout.journal, os.R_OK | os.X_OK):
         raise MaildeferError(
             f"{layout.journal} can't be read by this user, so nothing can be proven: run this as the queue's owner; "
-            f"where that can't read it, `maildefer audit --on {layout.path}`, as root, gives it to that user"
+            f"where that can't read it, `maildefer audit --on {quote(layout.path)}`, as root, gives it to that user"
         )
     return layout
 
@@ -203,9 +204,13 @@ def _further(ledger: KeyLedger, strangers: Iterable[str]) -> set[str]:
 
 
 def _leads_to(queue: Layout, moved_to: str) -> str:
-    """The queue of an entry that was moved from this queue to a path such as ../OTHER/new/KEY."""
-    place = os.path.normpath(os.path.join(queue.path, moved_to))
-    return os.path.dirname(os.path.dirname(place))
+    """The queue of an entry that was moved from this queue to a path such as ../OTHER/new/KEY.
+
+    Where this queue was named by a symbolic link, OTHER is beside the link, or else beside the queue.
+    """
+    beside = [os.path.join(path, moved_to) for path in (queue.path, os.path.realpath(queue.path))]
+    found = [os.path.dirname(os.path.dirname(os.path.normpath(place))) for place in beside]
+    return next(filter(os.path.isdir, found), found[0])
 
 
 def _locate(ledger: KeyLedger, *, again: bool, system: System) -> None:

@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from shlex import quote
 from typing import Final
 
 from maildefer.doctor import trials
@@ -73,7 +74,8 @@ def examine(
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as fault:
         raise QueueMissing(
-            path, f"it is made at the first start; `maildefer doctor {os.path.dirname(path)}` looks there"
+            path,
+            f"it is made at the first start; `maildefer doctor {quote(os.path.dirname(path))}` looks there",
         ) from fault
     except OSError as fault:  # whether it is there is not for this user to know
         scan.raise_unread(path, fault)

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from shlex import quote
 
 from maildefer.doctor.findings import Finding, ok, warn
 from maildefer.errors import MaildeferError, raise_named
@@ -27,7 +28,7 @@ def examine_syncs(layout: Layout) -> Iterator[Finding]:
     except OSError:
         return
     if why := why_two(layout):
-        remedy = f"`maildefer doctor {layout.path} --two-syncs` ends that"
+        remedy = f"`maildefer doctor {quote(layout.path)} --two-syncs` ends that"
         yield warn("syncs", f"a push is to take one sync, which is not proven here: {why}", remedy)
     else:
         yield ok("syncs", "a push takes one")

@@ -14,6 +14,7 @@ from binascii import crc32
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any, Final, Literal
 
 from maildefer import untrusted
@@ -150,7 +151,7 @@ def must_not_be_away(path: str) -> None:
                 raise MountMissing(
                     path,
                     f"the pool {record.pid} serves it and waits for it: mount it again; if it was removed on purpose, "
-                    f"`maildefer stop --pid {record.pidfile}` first, to have it made anew",
+                    f"`maildefer stop --pid {quote(record.pidfile)}` first, to have it made anew",
                 )
 
 

@@ -144,6 +144,8 @@ def test_a_queue_that_is_named_twice_tells_each_event_once(
     assert maildefer("explain", key, "--queue", f"./{name}/", "--queue", name).out.splitlines()[1:] == [
         line.replace(queue.path, name) for line in once.splitlines()[1:]
     ]
+    os.symlink(name, "link")
+    assert maildefer("explain", key, "--queue", name, "--queue", "link").out.count("accepted") == 1
 
 
 def test_a_queue_that_cannot_be_looked_into_hides_no_other(

@@ -187,3 +187,50 @@ def test_the_status_of_what_is_no_queue_names_its_path_once(maildefer, tmp_path)
         (tmp_path / "file").touch()
         told = [line for line in maildefer("status", str(place)).err.splitlines() if str(place) in line]
         assert [line.count(str(place)) for line in told[:1]] == [1], told
+
+
+def test_a_hint_can_be_pasted_whatever_the_path_has_in_it(maildefer, tmp_path) -> None:
+    queue = create_queue(str(tmp_path / "Büro post; x"))
+    said = maildefer("push", queue.path, stdin=b"Subject: x\n\nx\n").err
+    assert f"`maildefer queue list '{queue.path}'` shows what waits" in said
+    said = maildefer("queue", "show", queue.path, "17.none").err
+    assert f"`maildefer dead list '{queue.path}'`" in said
+
+
+def test_a_variable_that_names_no_project_is_told_by_status(maildefer, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MAILDEFER_PROJECT", str(tmp_path / "none"))
+    ended = maildefer("status")
+    assert (ended.code, "MAILDEFER_PROJECT=" in ended.err) == (78, True)
+    assert maildefer("status", "--all-projects").code == 3
+
+
+def try_settings(text: str) -> subprocess.CompletedProcess[str]:
+    """Of a project in the working directory."""
+    os.mkdir("conf")
+    Path("conf/__init__.py").touch()  # before any other package of that name
+    Path("conf/settings.py").write_text(f'queues = {{"run/queue": ["maildefer.handlers.log"]}}\n{text}\n')
+    command = [sys.executable, "-m", "maildefer", "reload", "--check"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ('receiver_config = {"prot": 8823}', "receiver_config: prot means nothing"),
+        ('receiver_config = {"socket_mode": "9"}', "socket_mode is '9'"),
+        ('web_config = {"port": 8080}', "name a token_file"),
+        ('web_config = {"token_file": "conf/none"}', "conf/none"),
+        ('alerts = ["conf/nope.sh"]', "nope.sh is no program that this user may execute"),
+        ('alerts = ["nope-no-such"]', "nope-no-such is no program"),
+    ],
+)
+def test_a_trial_of_settings_tells_what_a_start_would_refuse(settings: str, said: str) -> None:
+    ended = try_settings(settings)
+    assert (ended.returncode, said in ended.stderr) == (78, True), ended.stderr
+
+
+@pytest.mark.slow
+def test_a_trial_of_sound_settings_finds_their_front_end_and_alerts() -> None:
+    ended = try_settings('receiver_config = {"port": 8823}\nalerts = ["true", "--quiet"]')
+    assert (ended.returncode, "settings and handlers load" in ended.stdout) == (0, True), ended.stderr

@@ -124,6 +124,20 @@ def test_an_entry_is_followed_into_the_queue_to_which_it_was_handed(queue: Layou
     assert (report.ended, report.found["waiting"]) == (1, 1)
 
 
+def test_an_entry_of_a_queue_that_is_named_by_a_link_is_followed(queue: Layout, tmp_path: Path) -> None:
+    """As long as the other queue is beside the link, it is that; else the one beside the queue."""
+    (links := tmp_path / "links").mkdir()
+    other = create_queue(str(tmp_path / "other"))
+    key = push(queue)
+    claim(queue, key).handoff(other)
+    claim(other, f"{key},h=1,n=1").ack()
+    (link := links / "first").symlink_to(queue.path)
+    report = audit([str(link), queue.path], timeout_seconds=0)
+    assert (report.accepted, report.ended, report.suspects) == (1, 1, [])
+    (links / "other").symlink_to(other.path)
+    assert audit([str(link)], timeout_seconds=0).queues == [str(link), str(links / "other")]
+
+
 def test_an_entry_is_followed_into_a_queue_to_which_it_was_handed_while_the_audit_looked(
     queue: Layout, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -54,7 +55,9 @@ def _begin(queues: list[str]) -> None:
         record_keeping.expect_records(layout, None if begun else kept_since(layout))
         output.say(f"{queue} keeps a journal {'from now on' if begun else 'already'}")
         for text in barred_writers(layout.path):
-            output.complain(f"{queue}: {text}: `maildefer audit --on {queue}`, as root, gives it the right")
+            output.complain(
+                f"{queue}: {text}: `maildefer audit --on {quote(queue)}`, as root, gives it the right"
+            )
     output.say(
         "processes that run keep none yet: `maildefer reload --all-hosts`, and start anew what pushes;\n"
         "what they accept from then on is proven by `maildefer audit`, which misses records of\n"

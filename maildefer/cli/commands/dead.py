@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import islice
+from shlex import quote
 from typing import Annotated, Final
 
 import typer
@@ -62,8 +63,8 @@ def list_(
         output.record(facts) if json else listing.show_line(facts)
         folders.add(found.folder)
     if number and not json:
-        more = f", `maildefer dead requeue {queue} …` tries again" if "dead" in folders else ""
-        output.say(f"`maildefer dead show {queue} KEY` tells more{more}")
+        more = f", `maildefer dead requeue {quote(queue)} …` tries again" if "dead" in folders else ""
+        output.say(f"`maildefer dead show {quote(queue)} KEY` tells more{more}")
         if "undeliverable" in folders:
             output.say(_KEPT.format(queue=queue))
 
@@ -118,7 +119,7 @@ def edit(queue: QueuePath, key: OneKey) -> None:
     found = find_one(layout, key, ("dead",))
     new = editing.edit(layout, found)
     output.line(output.clean(f"{found.key}  {new}"))
-    output.say(f"the dead letter stays: `maildefer dead delete {queue} KEY` deletes it")
+    output.say(f"the dead letter stays: `maildefer dead delete {quote(queue)} KEY` deletes it")
 
 
 @app.command()

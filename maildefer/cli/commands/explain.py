@@ -101,7 +101,7 @@ def _looked_into(paths: Sequence[str], *, passes_over: bool = False) -> list[Lay
     for path in paths:
         try:
             one = answered(bounded(partial(look_into_queue, path)), path)
-            queues[one.path] = one
+            queues.setdefault(os.path.realpath(one.path), one)
         except MaildeferError as fault:
             faults.append(fault)
     if faults and not (queues and passes_over):

@@ -6,6 +6,7 @@ import os
 import pwd
 from collections.abc import Callable
 from functools import partial
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def pause(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, h
         output.say("`maildefer resume`, with the same option, lets them go on; so does a new start")
         return
     _each(_of_project(queues), partial(pause_queue, user=user_name(), host=this_host().label))
-    output.say(f"`maildefer resume{''.join(f' {queue}' for queue in queues or [])}` lets it go on")
+    output.say(f"`maildefer resume{''.join(f' {quote(queue)}' for queue in queues or [])}` lets it go on")
 
 
 @app.command()

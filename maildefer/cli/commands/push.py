@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
+from shlex import quote
 from typing import IO, Annotated, NoReturn
 
 import typer
@@ -127,7 +128,7 @@ def push(
         output.say(f"nothing stored: {found}, of the same unique key, has not ended")
         return
     entries = output.count(number, "entry is", "entries are")
-    output.say(f"{entries} durable in {queue}: `maildefer queue list {queue}` shows what waits")
+    output.say(f"{entries} durable in {queue}: `maildefer queue list {quote(queue)}` shows what waits")
 
 
 def _give_up(fault: StorageFault | MountMissing, more: str = "") -> NoReturn:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
+from shlex import quote
 from typing import Annotated, Final
 
 import typer
@@ -90,7 +91,7 @@ def list_(
         facts = listing.entry_facts(layout, found, envelope=envelope, reason=reasons.get(found.key))
         output.record(facts) if json else listing.show_line(facts)
     if len(shown) == limit:
-        output.say(f"there may be more: `maildefer queue count {queue}` counts them")
+        output.say(f"there may be more: `maildefer queue count {quote(queue)}` counts them")
 
 
 @app.command()

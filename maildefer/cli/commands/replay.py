@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -86,7 +87,7 @@ def replay(
         shows_key=True,
     )
     if not number:
-        output.say(f"`maildefer queue list {queue} --in kept` shows what is kept")
+        output.say(f"`maildefer queue list {quote(queue)} --in kept` shows what is kept")
 
 
 def _show(layout: Layout, wanted: EntrySelection, json: bool) -> None:

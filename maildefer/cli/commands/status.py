@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import asdict
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -217,4 +218,4 @@ def _show_queue(counts: EntryCounts, own: Collection[str] = ()) -> None:
     else:
         output.line("  nobody serves it")
     if counts.dead:
-        output.say(f"`maildefer dead list {os.path.relpath(counts.queue)}` shows the dead letters")
+        output.say(f"`maildefer dead list {quote(os.path.relpath(counts.queue))}` shows the dead letters")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from shlex import quote
 from typing import Annotated, Any, get_args
 
 import typer
@@ -126,13 +127,13 @@ def _fork_and_wait(pidfile: str, lock: int) -> None:
         due = output.duration(max(0.0, rest.next_due - time.time()))
         output.say(
             f"{rest.queue}: {entries} left, the first due in {due}: "
-            f"`maildefer queue list {rest.queue} --in deferred` shows them"
+            f"`maildefer queue list {quote(rest.queue)} --in deferred` shows them"
         )
 
     def complain(queue: str, why: str) -> None:
         output.say(
             f"{queue}: {why}. Nothing else is left to do, so the pool ends; what is in there stays. "
-            f"`maildefer doctor {queue}` examines its mount"
+            f"`maildefer doctor {quote(queue)}` examines its mount"
         )
 
     raise typer.Exit(wait_until_drained(pid, pidfile, report, complain))

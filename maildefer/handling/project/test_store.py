@@ -9,6 +9,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from shlex import quote
 from typing import Final
 
 from maildefer.errors import MaildeferError
@@ -149,7 +150,7 @@ def _refuse_served(place: str) -> None:
         return
     if leases:
         raise RealQueueRefused(
-            f"somebody serves the queue {place} (see `maildefer status {place}`): "
+            f"somebody serves the queue {place} (see `maildefer status {quote(place)}`): "
             f"stop that, or give the tests a folder of their own, by {VARIABLE} or `store`"
         )
 

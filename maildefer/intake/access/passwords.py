@@ -11,6 +11,7 @@ import os
 import re
 from base64 import b64decode, b64encode
 from hmac import compare_digest
+from shlex import quote
 from typing import Final
 
 from maildefer.errors import ConfigurationError
@@ -55,7 +56,7 @@ def read(path: str) -> dict[str, str]:
             lines = file.read().split("\n")
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigurationError(
-            f"the passwords in {path} can't be read ({fault}): `maildefer passwd {path} NAME` makes such a file"
+            f"the passwords in {path} can't be read ({fault}): `maildefer passwd {quote(path)} NAME` makes such a file"
         ) from fault
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
@@ -64,7 +65,8 @@ def read(path: str) -> dict[str, str]:
         name, _, known = line.strip().partition(":")
         if not is_name(name) or not _HASH(known) or name in found:
             raise ConfigurationError(
-                f"{path}, line {number}: no `NAME:HASH`, or a name's second; `maildefer passwd {path} NAME` makes one"
+                f"{path}, line {number}: no `NAME:HASH`, or a name's second; "
+                f"`maildefer passwd {quote(path)} NAME` makes one"
             )
         found[name] = known
     return found

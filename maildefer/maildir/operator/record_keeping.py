@@ -28,6 +28,9 @@ def expect_records(layout: Layout, since: float | None = None) -> None:
         try:
             rights.give(descriptor)
             os.write(descriptor, f"\n{now:.6f} begin journal {since or now:.6f} .".encode())
+        except OSError as fault:  # a full disk
+            fault.filename = f"{layout.journal}/{name}"
+            raise
         finally:
             os.close(descriptor)
 
