@@ -13,6 +13,7 @@ from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
 
 pytestmark = pytest.mark.lifecycle
+SLOW = 'import os, time\nwhile os.path.exists("slow"): time.sleep(0.005)\n"""Two'  # settings, while that is there
 
 
 def test_hup_replaces_every_worker_and_the_new_ones_run_the_new_code(project: Project, start: Start) -> None:
@@ -96,11 +97,7 @@ def test_a_broken_application_keeps_the_old_workers_and_says_why(project: Projec
 
 def test_a_second_hup_during_the_look_at_the_application_is_not_lost(project: Project, start: Start) -> None:
     """The first look has read the file by then; what is saved after it needs another one."""
-    project.edit(
-        "conf/settings.py",
-        '"""Two',
-        'import os, time\nwhile os.path.exists("slow"): time.sleep(0.005)\n"""Two',
-    )
+    project.edit("conf/settings.py", '"""Two', SLOW)
     pool = start(workers=1)
     (project.path / "slow").touch()
     pool.signal(signal.SIGHUP)
@@ -143,6 +140,28 @@ def test_other_queues_in_the_settings_restart_the_pool_under_the_same_pid(
     project.push()
     eventually(project.is_empty, "it serves")
     assert project.starts()[key] == 1
+    assert pool.stop() == 0
+
+
+def test_signals_that_come_while_a_pool_starts_anew_end_it_no_more_than_at_any_other_time(
+    project: Project, start: Start
+) -> None:
+    project.edit("conf/settings.py", '"""Two', SLOW)
+    pool = start(workers=1)
+    project.push("wait")
+    eventually(lambda: project.notes("start"), "the handler begins")
+    project.edit("conf/settings.py", '"run/later"', '"run/another"')
+    pool.signal(signal.SIGHUP)
+    pool.await_event("pool.draining", reason="other queues in the settings")
+    (project.path / "slow").touch()
+    project.go()
+    eventually(lambda: processes.by_role(pool.pid).get("probe"), "it looks at the application anew")
+    for signum in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN):
+        pool.signal(signum)
+    (project.path / "slow").unlink()
+    pool.await_event("pool.started", 2)
+    pool.await_event("pool.resized")
+    pool.await_event("pool.reloading")
     assert pool.stop() == 0
 
 

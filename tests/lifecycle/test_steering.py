@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import processes
 from maildefer.control import requests
 from tests.lifecycle.conftest import Start
-from tests.lifecycle.pool import Pool
+from tests.lifecycle.pool import ROOT, Pool
 from tests.lifecycle.project import Project, eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -136,6 +137,38 @@ def test_usr1_reopens_the_log_in_every_process(project: Project, start: Start) -
     project.push()
     eventually(lambda: "attempt.ended" in log.read_text(), "it is logged there")
     assert moved.stat().st_size == size
+
+
+# While there is a file `held` beside it, what is forked does not come to its handlers of signals.
+HELD = """
+import os, time
+from maildefer.host import captured_output
+
+_close = captured_output.close
+
+def close(**given):
+    _close(**given)
+    while os.path.exists(os.path.join(os.path.dirname(__file__), "held")):
+        time.sleep(0.005)
+
+captured_output.close = close
+"""
+
+
+def test_usr1_that_comes_before_a_new_keeper_can_handle_it_is_not_lost(
+    project: Project, start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, log = tmp_path_factory.mktemp("held"), project.path / "pool.log"
+    (folder / "sitecustomize.py").write_text(HELD)
+    pool = start(log_file=str(log), environ={"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"})
+    (folder / "held").touch()
+    os.kill(processes.by_role(pool.pid)["keeper"][0], signal.SIGKILL)
+    eventually(lambda: log.read_text().count('"child.started", "kind": "keeper"') == 2, "there is another")
+    log.rename(project.path / "pool.log.1")
+    pool.signal(signal.SIGUSR1)
+    eventually(log.exists, "a new log")
+    (folder / "held").unlink()
+    eventually(lambda: all(logs_of(pid) == {str(log)} for pid in pool.tree()), "all of them write to it")
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "reload", "stop"])

@@ -18,6 +18,15 @@ CAUGHT = (
     signal.SIGUSR2,  # of no use but to `--drain`, and its default would end the whole pool
     signal.SIGCHLD,
 )
+_MUST_WAIT = set(CAUGHT) - {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD}
+
+
+def hold_signals() -> None:
+    """Let signals wait over an execve(2) until `Signals` is there, but for those that are to end the pool.
+
+    Their defaults would end it as well: a second reload, say, while it starts anew for the first.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _MUST_WAIT)
 
 
 class Signals:
@@ -29,6 +38,7 @@ class Signals:
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for signum in CAUGHT:
             signal.signal(signum, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _MUST_WAIT)
 
     def take_noted(self) -> list[signal.Signals]:
         try:

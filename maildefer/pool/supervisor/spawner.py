@@ -125,6 +125,7 @@ class Spawner:
             self._close()
             captured_output.close()
             signal.signal(signal.SIGUSR1, lambda *_: events.reopen())
+            events.reopen()  # which may have been asked for since the fork
             return main()
 
         try:

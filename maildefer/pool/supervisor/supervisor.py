@@ -32,7 +32,7 @@ from maildefer.pool.supervisor.drain import Drain
 from maildefer.pool.supervisor.reaper import Reaper
 from maildefer.pool.supervisor.reload import ProbedApplication, Reloader, Roll
 from maildefer.pool.supervisor.runtime_record import RuntimeRegistration
-from maildefer.pool.supervisor.signals import Signals
+from maildefer.pool.supervisor.signals import Signals, hold_signals
 from maildefer.pool.supervisor.spawner import Spawner
 from maildefer.pool.supervisor.status_server import StatusServer
 from maildefer.pool.supervisor.template_child import TemplateApplication
@@ -104,6 +104,7 @@ class Supervisor:
         self._status_server.close()
         events.emit("pool.stopped", reason=self.drain.reason)
         if self.drain.restart:  # the same process, executed anew
+            hold_signals()
             if self._options.lock_fd >= 0:
                 os.set_inheritable(self._options.lock_fd, True)
             os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", self._options.text()])
