@@ -127,6 +127,7 @@ class Pool:
 
     def child(self, kind: str) -> int:
         """The pid of the newest keeper or scout."""
+        self.await_event("child.started", kind=kind)  # the child itself may have been seen before its line is
         return int(self.events("child.started", kind=kind)[-1]["pid"])
 
     def tree(self) -> list[int]:
@@ -138,7 +139,7 @@ class Pool:
     def events(self, name: str, **facts: object) -> list[dict[str, Any]]:
         """The events of that name in the log, oldest first, those with these facts."""
         found = []
-        for line in self.log().splitlines():
+        for line in self.log().rpartition("\n")[0].splitlines():  # the last line may be half there yet
             if f'"{name}"' in line:
                 event = json.loads(line)
                 if event["event"] == name and facts.items() <= event.items():

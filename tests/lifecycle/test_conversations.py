@@ -97,6 +97,7 @@ def test_a_host_that_does_not_serve_the_tokens_queue_heeds_them_all_the_same(
     eventually(project.is_empty, "all are handled")
     assert overlaps(project) == 0
     assert counted(project) == 20
+    guest.await_event("attempt.ended", 10)
     assert {event["queue"] for event in guest.events("attempt.ended")} == {"run/later"}
 
 

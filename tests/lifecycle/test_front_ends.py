@@ -36,6 +36,7 @@ def test_a_killed_front_end_is_replaced_on_the_same_port(fronted: Project, start
     os.kill(pool.child("intake"), signal.SIGKILL)
     send(pool, "quick@test")  # the socket is the supervisor's, so that no connection is refused meanwhile
     pool.await_event("intake.listening", 2)
+    pool.await_event("child.started", 2, kind="intake")  # by its parent
     first, second = pool.events("child.started", kind="intake")
     assert first["address"] == second["address"]
     eventually(lambda: fronted.notes("end"), "it is handled")
@@ -76,6 +77,7 @@ def test_several_processes_take_mail_on_one_port_and_none_is_missed(fronted: Pro
     fronted.edit("conf/settings.py", '"port": 0}', '"port": 0, "processes": 2}')
     pool = start(intake=True)
     pool.await_event("intake.listening", 2)
+    pool.await_event("child.started", 2, kind="intake")
     one, other = (event["pid"] for event in pool.events("child.started", kind="intake"))
     os.kill(one, signal.SIGSTOP)  # the other has to take all of them
     try:
@@ -110,6 +112,7 @@ def test_connections_are_bounded_for_all_processes_together_and_a_killed_ones_co
     fronted.edit("conf/settings.py", '"port": 0}', f'"port": 0, {limits}')
     pool = start(intake=True)
     pool.await_event("intake.listening", 2)
+    pool.await_event("child.started", 2, kind="intake")
     one, other = (event["pid"] for event in pool.events("child.started", kind="intake"))
     with ExitStack() as stack:
 
@@ -175,6 +178,7 @@ def test_a_reload_gives_the_front_end_its_new_limits_and_policy_on_the_same_port
     (fronted.path / "conf" / "policy.py").write_text("def accept(*asked):\n    return True\n")
     pool.signal(signal.SIGHUP)  # the policy is loaded anew, by the same process
     eventually(lambda: refused(pool, "quick@test") == "", "its new version is asked")
+    pool.await_event("child.started", 2, kind="intake")
     assert len(pool.events("child.started", kind="intake")) == 2
     assert not pool.events("child.died", kind="intake")
     assert pool.stop() == 0

@@ -36,10 +36,6 @@ def soon(pool: Pool, path: str, status: int, words: str = "") -> None:
     eventually(is_so, f"{path} is {status} {words}")
 
 
-def monitor_pid(pool: Pool) -> int:
-    return int(pool.events("child.started", kind="monitor")[-1]["pid"])
-
-
 @pytest.mark.ttl(60)
 def test_a_pool_is_live_and_ready_by_http_until_its_drain_is_over(project: Project, start: Start) -> None:
     project.edit(
@@ -55,7 +51,7 @@ def test_a_pool_is_live_and_ready_by_http_until_its_drain_is_over(project: Proje
     eventually(project.is_empty, "they are handled")
     soon(pool, "/metrics", 200, 'outcome="acked",queue="run/queue"} 3.0')
     soon(pool, "/metrics", 200, 'maildefer_lease_held{queue="run/later"} 1.0')
-    os.kill(monitor_pid(pool), signal.SIGKILL)
+    os.kill(pool.child("monitor"), signal.SIGKILL)
     pool.await_event("child.died", kind="monitor")
     soon(pool, "/ready", 200)
     pool.signal(signal.SIGTSTP)
@@ -121,10 +117,11 @@ def test_a_reload_moves_the_port_and_the_command_and_counts_go_on(project: Proje
         '"""\nalerts = ["/bin/sh", "-c", "echo $ALERT_TEXT >> told"]\nhealth',
     )
     assert maildefer(pool, "reload").returncode == 0
-    pool.await_event("child.started", 3, kind="monitor")
+    pool.await_event("monitor.listening", 3)
+    eventually(lambda: at(ports[1]), "at the same port")
+    # So it has looked; of what was counted before that, it tells nothing.
     project.push("reject")
     eventually((project.path / "told").exists, "the command is told")
-    eventually(lambda: at(ports[1]), "at the same port")
     assert not pool.events("intake.stale")
     project.edit("conf/settings.py", f'"port": {ports[1]}', '"socket": "run/health.sock"')
     assert maildefer(pool, "reload").returncode == 0
@@ -172,6 +169,6 @@ def test_a_command_is_told_of_a_burial_by_a_monitor_without_a_port(project: Proj
     project.push("reject")
     assert "killed" in pool.await_event("alert.failed")["error"]
     assert (project.path / "told").read_text().startswith("buried ")
-    assert "aiohttp" not in Path(f"/proc/{monitor_pid(pool)}/maps").read_text()
+    assert "aiohttp" not in Path(f"/proc/{pool.child('monitor')}/maps").read_text()
     project.push("quick")
     eventually(lambda: not project.names(), "the pool goes on")

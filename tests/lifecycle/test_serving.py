@@ -64,7 +64,7 @@ def test_a_deferred_entry_is_handled_again_when_it_is_due(project: Project, star
     first, second = project.notes("start")
     assert (first.key, second.key, second.attempt) == (key, key, 2)
     assert 0.9 <= second.time - first.time <= 30, "not only when all that is deferred is listed"
-    assert [event["key"] for event in pool.events("entry.promoted")] == [key]
+    assert pool.await_event("entry.promoted")["key"] == key
 
 
 def test_what_another_host_deferred_is_promoted_too(project: Project, start: Start) -> None:
