@@ -91,13 +91,15 @@ def test_messages_that_wait_are_handled_in_one_call(project: Project, start: Sta
 
 
 def test_a_batch_that_is_not_full_waits_as_long_as_it_lingers(project: Project, start: Start) -> None:
-    start(workers=1, environ=terms(linger="1"))
-    pushed_at = time.monotonic()
-    push(project, "quick@test")
-    push(project, "quick@test")
+    pool = start(workers=1, environ=terms(linger="2"))
+    pool.signal(signal.SIGTSTP)
+    pool.await_event("pool.paused")
+    push(project, "quick@test", "quick@test")
+    resumed_at = time.monotonic()
+    pool.signal(signal.SIGCONT)
     eventually(project.is_empty, "both are handled")
     assert sizes(project) == [2]
-    assert project.notes("start")[0].time - pushed_at >= 1
+    assert project.notes("start")[0].time - resumed_at >= 2
 
 
 def test_without_a_linger_it_takes_what_there_is(project: Project, start: Start) -> None:
@@ -348,12 +350,12 @@ def test_a_worker_killed_by_a_single_message_does_not_charge_what_it_gathered(
 
 
 def test_a_batch_over_its_time_is_tried_again_in_parts(project: Project, start: Start) -> None:
+    push(project, *["sleep0.3@test"] * 6)
     pool = start(
         workers=1,
         environ=terms(limit=6, linger="0.5"),
         settings={"handler_timeout_seconds": 1.0, "max_crashes": 4},
     )
-    push(project, *["sleep0.3@test"] * 6)
     eventually(project.is_empty, "all are handled", 60)
     assert sizes(project)[0] == 6
     assert max(sizes(project)[1:]) <= 4
@@ -437,7 +439,7 @@ def test_a_worker_over_its_memory_limit_handles_first_what_it_gathered(
 
 
 def test_a_paused_pool_handles_what_it_has_gathered_and_takes_no_more(project: Project, start: Start) -> None:
-    pool = start(workers=1, environ=terms(linger="1"))
+    pool = start(workers=1, environ=terms(linger="5"))  # in which a busy machine tells of it
     push(project, "quick@test", "quick@test")
     eventually(lambda: gathered(pool) == 2, "they are gathered")
     pool.signal(signal.SIGTSTP)

@@ -79,12 +79,13 @@ def test_quit_ends_at_once_and_charges_nobody(project: Project, start: Start) ->
 def test_a_keeper_killed_in_the_drain_is_replaced_and_the_claims_are_given_back(
     project: Project, start: Start
 ) -> None:
-    pool = start(workers=1, settings={"drain_seconds": 1})
+    pool = start(workers=1, settings={"drain_seconds": 3})
     [key] = project.push("hang")
     eventually(lambda: project.notes("start"), "the handler begins")
+    keeper = pool.child("keeper")
     pool.signal(signal.SIGTERM)
     pool.await_event("pool.draining")
-    os.kill(pool.child("keeper"), signal.SIGKILL)
+    os.kill(keeper, signal.SIGKILL)
     assert pool.wait() == 0
     assert [entry.waiting() for entry in project.names("new")] == [f"{key},n=1"]
     assert project.leases() == []

@@ -164,7 +164,7 @@ def test_a_command_is_told_of_a_burial_by_a_monitor_without_a_port(project: Proj
         '"""\n',
         '"""\nalerts = ["/bin/sh", "-c", "echo $ALERT_EVENT $ALERT_TEXT >> told; sleep 600"]\n',
     )
-    project.edit("conf/settings.py", "alerts =", 'alert_limits = {"timeout_seconds": 0.5}\nalerts =')
+    project.edit("conf/settings.py", "alerts =", 'alert_limits = {"timeout_seconds": 3}\nalerts =')
     pool = start()
     project.push("reject")
     assert "killed" in pool.await_event("alert.failed")["error"]
