@@ -119,9 +119,11 @@ def test_a_reload_moves_the_port_and_the_command_and_counts_go_on(project: Proje
     assert maildefer(pool, "reload").returncode == 0
     pool.await_event("monitor.listening", 3)
     eventually(lambda: at(ports[1]), "at the same port")
-    # So it has looked; of what was counted before that, it tells nothing.
-    project.push("reject")
+    # Of what lasts: what was counted before its first look, which may have failed, it tells nothing of.
+    project.edit("workers/front.py", "@route(", "no python\n@route(")
+    assert maildefer(pool, "reload").returncode == 78
     eventually((project.path / "told").exists, "the command is told")
+    project.edit("workers/front.py", "no python\n", "")
     assert not pool.events("intake.stale")
     project.edit("conf/settings.py", f'"port": {ports[1]}', '"socket": "run/health.sock"')
     assert maildefer(pool, "reload").returncode == 0
