@@ -624,7 +624,7 @@ def test_a_push_may_have_a_priority(queue: Queue) -> None:
     with queue.consumer() as consumer:
         claimed = []
         for _ in keys:
-            claim = consumer.claim(5)
+            claim = consumer.claim(60)
             assert claim is not None
             claimed.append(claim.key)
             claim.ack()

@@ -161,7 +161,9 @@ def test_the_status_of_each_process_is_asked_and_a_hung_one_is_named(run: Path, 
             target=lambda: statussocket.answer_status(first.accept()[0], {"workers": 8})
         )
         thread.start()
-        asked = [control.ask_process(one, 0.3) for one in runtime_dir.records()]
+        asked = [
+            control.ask_process(one, 0.3 if one.pid == hung.pid else 60) for one in runtime_dir.records()
+        ]
         statuses = {item.record.pid: item for item in asked}
         thread.join()
     assert statuses[answering.pid].status == {"workers": 8}
