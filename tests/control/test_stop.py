@@ -186,7 +186,7 @@ def test_another_host_that_has_not_beaten_either_may_be_down_for_good(
 ) -> None:
     """And with it all who would fence it, as after a power failure."""
     elsewhere(run, queue)
-    found = (stop_all(run, seconds)[-1].text for seconds in (2.0, 20.0))  # longer where a busy machine has looked once
+    found = (stop_all(run, seconds)[-1].text for seconds in (2.0, 20.0))  # a busy machine looks seldom
     assert any("remove the pid file" in text for text in found)
     assert "remove the pid file" not in stop_all(run, 0.1)[-1].text, "too soon to tell"
     with monkeypatch.context() as stalled:  # for as long as it waits, so that it looks once
