@@ -224,8 +224,6 @@ def test_a_clock_that_is_set_by_an_hour_fences_and_kills_and_loses_nobody(
     project.go()
     others = project.push("quick", 20)
     [deferred] = project.push("once1")
-    eventually(lambda: project.names("later_new"), "one is deferred", LONG)
-    (project.path / "again").touch()
     eventually(project.is_empty, "all are handled, the deferred one too", LONG)
     assert project.starts() == {**dict.fromkeys([*in_hand, *others], 1), deferred: 2}
     for never in ("lease.fenced", "lease.lost", "claim.lost", "worker.died", "worker.timed_out"):

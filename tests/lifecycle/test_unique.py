@@ -176,9 +176,7 @@ def test_a_marker_whose_entry_was_removed_by_hand_blocks_for_no_longer_than_the_
     os.unlink(f"{project.queue.new}/{lost.key}")
     marker = f"{project.queue.control}/unique/{hash_of(UNIQUE)}/{lost.key}"
     while True:
-        began = (
-            time.time()
-        )  # not after: however slow we are, it is the push that must not come so late in vain
+        began = time.time()  # not after: it is the push that may not begin so late in vain
         if (marked := markers.push(UNIQUE, lambda stem: [BODY])).is_new:
             break
         assert began - os.stat(marker).st_mtime < TTL_SECONDS + 5

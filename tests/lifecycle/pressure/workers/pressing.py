@@ -93,6 +93,7 @@ def _defer(argument: str) -> None:
 
 def _defer_once(argument: str) -> None:
     if not os.path.exists("again"):
+        open("again", "x").close()
         raise Defer("not now", after=float(argument))
 
 
