@@ -36,7 +36,7 @@ class StatusSurvey:
 
     local: list[tuple[LocalStatus, Usage | None]]
     queues: dict[str, EntryCounts | str]
-    doubts: list[str]  # pid files whose queues are not believed, or `run` where it can't be read
+    doubts: list[str]  # pid files whose queues are not believed, or `run` where it can't be read or hangs
     unread: bool  # some queue may not be looked at by this user: whether it is served is not known
 
     @property
@@ -127,6 +127,8 @@ def survey_of(
         if isinstance(answer, _Elsewhere):
             queues |= answer.queues
             doubts = answer.doubts
+        else:
+            doubts = [f"{os.path.abspath(RUN)}: {_counts_or_problem(answer)}"]
     unread = any(isinstance(one, CallFailed) and isinstance(one.error, PermissionRefused) for one in looks)
     return StatusSurvey(local=local, queues=queues, doubts=doubts, unread=unread)
 

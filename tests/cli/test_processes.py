@@ -667,6 +667,15 @@ def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
     assert ended.code == 3
 
 
+def test_a_folder_of_pid_files_that_hangs_is_not_nothing(maildefer, project, monkeypatch):
+    monkeypatch.setattr(control, "queues_named", lambda *_: time.sleep(60))
+    monkeypatch.setattr(status_survey, "SECONDS", 0.2)
+    ended = maildefer("status")
+    assert f"{os.path.abspath('run')}: no answer within 0.2 s: its filesystem hangs" in ended.err
+    assert "nothing runs" not in ended.err
+    assert ended.code == 1
+
+
 def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch):
     """As /proc of one that hangs in a page fault."""
     own = os.getpid()

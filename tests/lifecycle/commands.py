@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from tests.lifecycle.pool import Pool
-from tests.lifecycle.project import PATIENCE_SECONDS
+from tests.lifecycle.project import PATIENCE_SECONDS, eventually
 from tests.support.json_lines import hold
 
 
@@ -22,4 +22,17 @@ def maildefer(pool: Pool, *arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
     )
     hold(arguments, ended.stdout)
+    return ended
+
+
+def answered(pool: Pool, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Carry out `status` or `probe` where all answer: again, where a busy machine took longer than these wait."""
+
+    def ask() -> subprocess.CompletedProcess[str] | None:
+        ended = maildefer(pool, *arguments)
+        is_late = "no answer within" in ended.stdout + ended.stderr or '"usage": null' in ended.stdout
+        return None if is_late else ended
+
+    ended = eventually(ask, f"an answer to {' '.join(arguments)}")
+    assert ended is not None
     return ended

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ports import free_port
-from tests.lifecycle.commands import maildefer
+from tests.lifecycle.commands import answered, maildefer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
@@ -86,8 +86,8 @@ def test_a_pool_whose_port_is_taken_says_so_serves_and_listens_once_it_is_free(
         assert "MAILDEFER_HEALTH" in error
         project.push("quick")
         eventually(project.is_empty, "it is handled")
-        assert maildefer(pool, "probe", "--ready").returncode == 0
-        status = maildefer(pool, "status")
+        assert answered(pool, "probe", "--ready").returncode == 0
+        status = answered(pool, "status")
         assert status.returncode == 4
         assert f"its monitor: can't listen on 127.0.0.1:{port}" in status.stderr
     pool.await_event("monitor.listening")

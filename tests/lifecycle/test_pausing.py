@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.maildir.operator import pause_mark
-from tests.lifecycle.commands import maildefer
+from tests.lifecycle.commands import answered, maildefer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
@@ -33,7 +33,7 @@ def test_a_paused_queue_is_claimed_from_on_no_host_and_the_others_are(project: P
     eventually(lambda: not project.names("new") and not project.names("cur"), "the other queue is drained")
     assert project.starts() == dict.fromkeys(done, 1)
     assert len(project.names(queue="run/later")) == 5
-    assert "paused on all hosts by root" in maildefer(pools[1], "status").stdout
+    assert "paused on all hosts by root" in answered(pools[1], "status").stdout
 
     ended = maildefer(pools[1], "resume", "run/later")
     assert (ended.returncode, "run/later goes on" in ended.stdout) == (0, True), ended.stderr

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.ports import free_port
 from maildefer.cli.schemas.schema import Schema, schema_text
-from tests.lifecycle.commands import maildefer
+from tests.lifecycle.commands import answered, maildefer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
@@ -32,9 +32,13 @@ outgoing_config = {"host": "127.0.0.1", "port": %d}
 
 def told(pool: Pool) -> list[dict[str, Any]]:
     """The lines of a status, which `maildefer` holds to the schema."""
-    ended = maildefer(pool, "status", "--json")
+    ended = answered(pool, "status", "--json")
     assert ended.returncode == 4, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines()]
+    return lines_of(ended.stdout)
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def of_process(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,7 +111,7 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     refused = of_process(told(pool))
     assert refused["status"]["reload"]["refused"] == refused["status"]["reload_refused"] is not None
 
-    [unknown] = map(json.loads, maildefer(pool, "status", "run/none", "--json").stdout.splitlines()[1:])
+    [unknown] = lines_of(maildefer(pool, "status", "run/none", "--json").stdout)[1:]
     seen |= set(named(unknown, {"$ref": "unknown"}, ""))
     every = {f"{name}.{one}" for name, rule in DEFINITIONS.items() for one in rule["properties"]}
     only_in_faults = {f"fault.{one}" for one in DEFINITIONS["fault"]["properties"]} | {
@@ -116,7 +120,7 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     assert every - seen - only_in_faults == set(), "what the schema describes is there"
 
     pool.signal(signal.SIGSTOP)
-    stopped = of_process(told(pool))
+    stopped = of_process(lines_of(maildefer(pool, "status", "--json").stdout))
     assert stopped["status"] is None
     assert "stopped" in stopped["problem"]
     pool.signal(signal.SIGCONT)
@@ -124,9 +128,9 @@ def test_each_state_of_a_pool_is_told_as_the_schema_describes_it_and_nothing_is_
     eventually(project.is_empty, "all is handled")
     assert maildefer(pool, "resume", "run/later").returncode == 0
     assert pool.stop() == 0
-    ended = maildefer(pool, "status", "--json")
+    ended = answered(pool, "status", "--json")
     assert ended.returncode == 3
-    assert [line["kind"] for line in map(json.loads, ended.stdout.splitlines())] == ["queue"] * 3
+    assert [line["kind"] for line in lines_of(ended.stdout)] == ["queue"] * 3
 
 
 @pytest.mark.slow
@@ -141,8 +145,7 @@ def test_a_silent_host_and_a_fenced_one_are_told_as_the_schema_describes_it(
     states = []
 
     def note_states() -> None:
-        lines = maildefer(second, "status", "--json").stdout.splitlines()
-        leases = of_queue([json.loads(line) for line in lines], "run/queue")["serving"]
+        leases = of_queue(lines_of(answered(second, "status", "--json").stdout), "run/queue")["serving"]
         states.append({"silent" if one["silent_seconds"] else one["status"].get("state") for one in leases})
 
     def is_fenced() -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from benchmarks import processes
-from tests.lifecycle.commands import maildefer
+from tests.lifecycle.commands import answered, maildefer
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
 from tests.security.test_privileges import GROUP, GUEST, status
@@ -164,13 +164,13 @@ def test_a_front_end_that_dies_again_and_again_is_degraded_and_not_ready(project
         os.chmod(project.queue.path, 0o2700)
         os.kill(pool.child("intake"), signal.SIGKILL)
         pool.await_event("pool.throttled", seconds=60)
-        told = maildefer(pool, "status")
+        told = answered(pool, "status")
         assert told.returncode == 4, told
         assert "its front end intake smtp://127.0.0.1:" in told.stdout
         assert "times in a row" in told.stderr
-        unready = maildefer(pool, "probe", "--ready")
+        unready = answered(pool, "probe", "--ready")
         assert (unready.returncode, "times in a row" in unready.stderr) == (1, True)
-        assert maildefer(pool, "probe", "--live").returncode == 0
+        assert answered(pool, "probe", "--live").returncode == 0
         os.chmod(project.queue.path, 0o2750)
         pool.signal(signal.SIGHUP)
         assert pool.stop(30) == 0
