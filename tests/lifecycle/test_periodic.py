@@ -58,8 +58,9 @@ def schedule(project: Project, *catch_ups: str) -> None:
 
 def clock(project: Project, skew: float, *, mount: bool) -> dict[str, str]:
     folder = project.path / "site"
-    folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text(SITE)
+    if not folder.exists():  # else it would be empty for a moment, in which a pool may start a process
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(SITE)
     return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "SKEW": f"{skew:g}", "MOUNT": "yes" if mount else ""}
 
 

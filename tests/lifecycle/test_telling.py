@@ -18,6 +18,7 @@ from maildefer.control.requests import read_leases
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from tests.lifecycle.conftest import Start
+from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -46,9 +47,8 @@ def test_the_pid_file_names_the_supervisor_and_what_it_serves(
     assert pidfile.verify(pidfile.read(pool.pidfile), this_host()) == "stale"
 
 
-def test_a_second_supervisor_with_the_same_pid_file_is_refused(project: Project, start: Start) -> None:
-    first = start(ready=False)
-    first.kill_tree()  # only its environment is wanted
+def test_a_second_supervisor_with_the_same_pid_file_is_refused(project: Project) -> None:
+    first = Pool(project)  # only its environment is wanted
     command = [sys.executable, "-m", "maildefer.cli", "supervise", "--workers", "1", "--pid", first.pidfile]
     environ = first.environ
     one = subprocess.Popen(command, cwd=project.path, env=environ, stderr=subprocess.DEVNULL)
@@ -204,6 +204,12 @@ def test_a_pool_that_has_worked_goes_on_trying_when_no_worker_can_load_the_appli
 
 
 def test_a_pool_that_still_forks_workers_hears_that_it_is_to_stop(project: Project, start: Start) -> None:
+    project.edit(  # a quarter of a minute for all of them, however slow we are
+        "conf/settings.py",
+        '"""Two',
+        'import os, sys, time\nif "maildefer.pool.worker.worker" in sys.modules: '
+        'os.register_at_fork(before=lambda: time.sleep(0.05))\n"""Two',
+    )
     pool = start(workers=300, ready=False)
     pool.await_event("worker.started", 10)
     pool.signal(signal.SIGTERM)
