@@ -105,6 +105,7 @@ def run(project: Project, mail: list[Mail]) -> Sent:
     watch.show(last=True)
     if sent.failed:
         raise Trouble(f"the front end could not be reached: {sent.failed}")
+    sent.seconds = time.monotonic() - watch.began
     return sent
 
 
@@ -169,7 +170,9 @@ Where to look:
         "left in the queues": left,
         "accepted by nobody": not accepted,
         "no worker was killed": project.killed == 0,
-        "rebuilt for less than 20 posts": len(pages) > 100 and len(pages) < 20 * log.rebuilt,
+        "rebuilt more often than once a second, for less than 20 posts": (
+            log.rebuilt > sent.seconds + KILLS and 100 < len(pages) < 20 * log.rebuilt
+        ),
         "still running": project.alive(),
     }
     wrong = [f"NOT ACCOUNTED FOR: {what}: {facts}" for what, facts in faults.items() if facts]

@@ -37,11 +37,12 @@ class Mail:
 
 @dataclass(slots=True)
 class Sent:
-    """What the front end said; filled in by the sending threads."""
+    """What the front end said; filled in by the sending threads. `seconds`: until all of it was handled."""
 
     accepted: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     failed: str = ""
+    seconds: float = 0.0
 
 
 def real(corpus: Iterable[tuple[str, bytes]]) -> Iterator[Mail]:
