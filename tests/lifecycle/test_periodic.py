@@ -131,8 +131,8 @@ def test_what_all_hosts_missed_is_made_up_for_as_each_task_asks(project: Project
     eventually(lambda: instants(*pools, task="do_none") and instants(*pools), "they begin")
     for pool in pools:
         pool.kill_tree()
-    before = max(instants(*pools))
-    eventually(lambda: time.time() > before + 7, "five instants pass")
+    before = int(time.time())
+    eventually(lambda: time.time() > before + 7, "some instants pass")
     pools += [start(host=host) for host in "cd"]
     found = lambda how: instants(*pools, task=f"do_{how}")  # noqa: E731
     eventually(
@@ -143,12 +143,16 @@ def test_what_all_hosts_missed_is_made_up_for_as_each_task_asks(project: Project
     )
     for pool in pools[2:]:
         pool.stop()
-    made_up, skipped = (next(one for one in found(how) if one > before + 1) for how in ("last", "none"))
-    assert is_without_gap(found("all"))
+    made_up, skipped = (next(one for one in found(how) if one > before) for how in ("last", "none"))
+    made = found("all")
+    untold = set(range(made[0], made[-1])) - set(made)
+    assert len(set(made)) == len(made)
+    assert len(untold) <= 2, "by hosts that died between a push and its event"
+    assert all(one <= before for one in untold)
     assert made_up >= before + 5
     assert skipped == made_up + 1, "the last one is left out too"
     for how in ("last", "none"):
-        assert is_without_gap([one for one in found(how) if one > before + 1])
+        assert is_without_gap([one for one in found(how) if one > before])
 
 
 @pytest.mark.slow
