@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.lifecycle.conftest import Start
-from tests.lifecycle.pool import survivors
+from tests.lifecycle.pool import ROOT, survivors
 from tests.lifecycle.project import Project, eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -28,8 +28,27 @@ def test_term_lets_the_message_in_hand_be_finished(project: Project, start: Star
     assert pool.events("worker.died") == []
 
 
+# A log that takes its time.
+SLOW_LOG = """
+import time
+from maildefer import events
+
+_emit = events.emit
+
+def emit(event, **facts):
+    _emit(event, **facts)
+    if event == "pool.draining":
+        time.sleep(0.5)
+
+events.emit = emit
+"""
+
+
 def test_a_draining_pool_claims_nothing_more(project: Project, start: Start) -> None:
-    pool = start(workers=1)
+    site = project.path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SLOW_LOG)
+    pool = start(workers=1, environ={"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"})
     [held] = project.push("wait")
     eventually(lambda: project.notes("start"), "the handler begins")
     waiting = project.push("quick", 50)

@@ -41,7 +41,6 @@ class Drain:
         HeaderView(self._context.board).draining = 1
         self._until = boottime() + self._context.settings.drain_seconds
         self._remind_at = boottime() + _REMIND_SECONDS
-        events.emit("pool.draining", reason=reason, limit_ms=events.ms(self._context.settings.drain_seconds))
         return True
 
     def end_time(self) -> None:

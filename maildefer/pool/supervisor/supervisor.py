@@ -165,6 +165,9 @@ class Supervisor:
             self._status_server.notifier.stopping("draining")
             self._front_ends.retire_all()
             self._workers.retire_all()
+            # Behind the signals, so that nothing is claimed after the line.
+            limit_ms = events.ms(self._context.settings.drain_seconds)
+            events.emit("pool.draining", reason=reason, limit_ms=limit_ms)
             self._templates.kill_all()
             self._reloader.stop()
             self._roll = self._reloaded = None
