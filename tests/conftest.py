@@ -7,17 +7,27 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from maildefer import events
 from maildefer.handling.project import queue_paths, settings
 from maildefer.handling.project.finder import PACKAGES
 from maildefer.handling.routes import Router
+from maildefer.host import bounded_call
 from maildefer.maildir.journal import close_journals
 
 _MOST_LEFT_OPEN = 8  # what a library keeps, and what the collector has not found yet
 
 SECTION = "section"  # record_property(SECTION, "title\nlines")
+
+hypothesis.settings.register_profile(
+    "same-each-time",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("same-each-time")
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +47,19 @@ def _no_project_stays_loaded() -> Iterator[None]:
         vars(Router).update(router)
     sys.path[:] = path
     settings._loaded = queue_paths._outside = None
+
+
+@pytest.fixture(autouse=True)
+def _looks_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine one that does not hang may take longer than two seconds, too."""
+    for look in (bounded_call.bounded, bounded_call.side_by_side):
+        monkeypatch.setattr(look, "__defaults__", (60.0,))
+
+
+@pytest.fixture
+def looks_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a look that hangs."""
+    monkeypatch.setattr(bounded_call.bounded, "__defaults__", (bounded_call.LOOK_SECONDS,))
 
 
 @pytest.fixture

@@ -90,6 +90,7 @@ def test_a_record_counts_more_than_an_old_pid_file_of_the_same_name(run: Path, s
     assert found.process.pid == process.pid
 
 
+@pytest.mark.usefixtures("looks_are_short")
 def test_a_mount_that_hangs_hides_nothing_that_runs_here(
     run: Path, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

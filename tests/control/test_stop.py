@@ -310,6 +310,7 @@ def test_what_may_be_a_clones_is_left_alone_when_only_this_host_is_meant(run: Pa
     assert path.exists()
 
 
+@pytest.mark.usefixtures("looks_are_short")
 def test_a_mount_that_hangs_does_not_keep_this_hosts_processes_from_being_stopped(
     run: Path, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

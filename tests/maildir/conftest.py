@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from maildefer.maildir import system
 from maildefer.maildir.claims import Claim, Claimer
@@ -17,9 +16,6 @@ from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.leases import Lease
 from tests.support.queues import DATA, LABEL, FakeSlots, World, holder
-
-settings.register_profile("same-each-time", derandomize=True, deadline=None)
-settings.load_profile("same-each-time")
 
 
 class Every(set[int]):
