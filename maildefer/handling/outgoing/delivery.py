@@ -82,7 +82,8 @@ class Delivery:
         raise Defer(f"{recipient}: {said(refused, host)}")
 
     def abort(self) -> None:
-        """Break the connection, so that the thread ends."""
+        """Break the connection, so that the thread ends; where it has none yet, it sends nothing."""
+        self._delivery.is_aborted = True
         connection = self._delivery.connection
         sock = opened.get(self._thread) if connection is None else connection.sock
         with suppress(OSError):

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from maildefer.message.outgoing.connection import KeptConnection
+from maildefer.message.outgoing.connection import KeptConnection, opened
 
 _MOST_MESSAGES: Final = 100  # over one connection
 
@@ -47,6 +47,7 @@ class KeptConnections:
     def keep(self, server: str, connection: KeptConnection) -> None:
         """Keep a connection over which a message was sent or refused, or close it if it has had its share."""
         connection.messages += 1
+        opened.pop(threading.get_ident(), None)  # others may use it next
         if connection.sock is None:
             return
         if connection.messages >= _MOST_MESSAGES or not self._idle_seconds:

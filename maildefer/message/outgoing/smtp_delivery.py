@@ -36,7 +36,8 @@ class SmtpDelivery:
         self._dsn = dsn.split()
         self._faults: list[Exception] = []
         self._is_in_doubt = self._is_stale = False
-        self.connection: smtplib.SMTP | None = None  # the one that was opened last
+        self.connection: smtplib.SMTP | None = None  # the one that is in use
+        self.is_aborted = False  # set by another thread: no connection that is opened from then on is used
         self.reached = False  # whether any host has answered
         self.encryption = ""  # the version of TLS, where the last connection has it
         self.asked = ""  # the host that was asked last
@@ -72,7 +73,7 @@ class SmtpDelivery:
         for host in hosts:
             faults = self._send_to(host, left)
             left = [one for one in left if one in self.refused and not is_final(self.refused[one][0])]
-            if not left or self._is_in_doubt:
+            if not left or self._is_in_doubt or self.is_aborted:
                 break
         self._faults += faults
 
@@ -87,7 +88,7 @@ class SmtpDelivery:
 
     def _send_by_one(self, host: str, recipients: list[str]) -> list[Exception]:
         """Send over one connection; returns the errors."""
-        self.asked, self.connection = host, None
+        self.asked = host
         try:
             self.connection = connection = self._connector.open_connection(host)
         except (
@@ -100,6 +101,8 @@ class SmtpDelivery:
         is_good = False
         try:
             try:
+                if self.is_aborted:
+                    raise ConnectionAbortedError("broken off")
                 connection.ehlo_or_helo_if_needed()
             except (OSError, smtplib.SMTPException) as fault:
                 return self._unreached(recipients, fault)
@@ -116,6 +119,7 @@ class SmtpDelivery:
             is_closed = getattr(connection, "sock", connection) is None
             self._is_stale = is_closed and is_good and getattr(connection, "messages", 0) > 0
         finally:
+            self.connection = None  # from now on, another message may go over it
             self._connector.end_connection(host, connection, is_good=is_good)
         return faults
 

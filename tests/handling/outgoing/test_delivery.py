@@ -372,6 +372,48 @@ def test_a_message_that_is_broken_off_ends_its_thread(silent_at: str) -> None:
         client.close()
 
 
+def broken_off_early(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> Delivery:
+    """A delivery that is broken off as its hosts are looked up; there are two."""
+    delivery = sender.delivery()
+
+    def looked_up(to: str) -> list[str]:
+        delivery.abort()
+        return ["127.0.0.1", "127.0.0.1"]
+
+    monkeypatch.setattr(sender.destinations.of("x@y").relay, "relay_hosts", looked_up)
+    return delivery
+
+
+def test_what_is_broken_off_before_it_has_a_connection_is_not_sent(
+    server: NextServer, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = broken_off_early(sender, monkeypatch)
+    with pytest.raises(Defer, match="broken off"):
+        delivery.send()
+    assert server.messages == []
+    assert server.connections == 1, "no other host is tried"
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_what_is_broken_off_leaves_alone_what_others_send(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    """Over a connection that its thread has opened before, or has sent it by."""
+    relay = sender.destinations.of("x@y").relay
+    sent = sender.delivery()
+    sent.send()
+    others = relay.kept.take("127.0.0.1")
+    assert others is not None
+    if is_over:
+        sent.abort()
+    else:
+        delivery = broken_off_early(sender, monkeypatch)
+        with pytest.raises(Defer, match="broken off"):
+            delivery.send()
+    assert others.noop()[0] == 250
+    others.close()
+
+
 def test_by_mx_all_hosts_of_the_domain_are_tried_in_their_order(server: NextServer) -> None:
     records = {
         "b.example MX": ["10 gone.invalid.", "20 localhost."],
