@@ -55,6 +55,7 @@ def test_every_hosts_verdict_is_told_through_the_mount(project: Project, start: 
     assert pools[0].events("application.broken") == [], "the other host was not asked"
 
 
+@pytest.mark.ttl(300)
 def test_a_host_that_does_not_answer_is_named(project: Project, start: Start) -> None:
     pool = start(workers=1)
     lease = "there-123456-99-aabbccddeeff"
