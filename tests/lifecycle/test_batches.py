@@ -64,8 +64,9 @@ def overlapping(project: Project, deaths: dict[int, float] | None = None) -> int
 
 
 def gathered(pool: Pool) -> int:
-    """How many claims wait in workers' hands."""
-    return sum(worker["gathered"] for worker in workers(pool))
+    """How many claims wait in workers' hands; the last of them may be told of before it is made."""
+    told = sum(worker["gathered"] for worker in workers(pool))
+    return min(told, sum(len(pool.project.names("cur", queue)) for queue in pool.project.layouts))
 
 
 def workers(pool: Pool) -> list[dict[str, Any]]:

@@ -46,8 +46,11 @@ def test_the_first_queue_comes_first(project: Project, start: Start) -> None:
 
 
 def test_a_full_first_queue_does_not_starve_the_second(project: Project, start: Start) -> None:
-    start(workers=1)
-    project.push("sleep0.005", 1000)
+    pool = start(workers=1)
+    pool.signal(signal.SIGTSTP)  # else a worker keeps up with pushes where syncs take long
+    pool.await_event("pool.paused")
+    project.push("sleep0.05", 1000)
+    pool.signal(signal.SIGCONT)
     eventually(lambda: project.notes("start"), "the first is under way")
     low = set(project.push("quick", 3, queue="run/later"))
     eventually(lambda: low <= {note.key for note in project.notes("end")}, "the second is served")

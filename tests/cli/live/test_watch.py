@@ -22,6 +22,13 @@ from maildefer.queue import Queue
 from tests.support.queues import DATA
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take more than a second for a look; one that is to hang has less."""
+    for module in (status_survey, watching):
+        monkeypatch.setattr(module, "SECONDS", 60.0)
+
+
 def watch_of(*queues: str) -> Watch:
     return Watch(list, list(queues), History(step_seconds=60.0, length=10))
 
