@@ -24,7 +24,7 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}", "Host": "localhost"}
 
 def with_site(test: Callable[[Site], Awaitable[None]], **options: object) -> None:
     async def run() -> None:
-        async with asyncio.timeout(SECONDS * 4), site(**options) as one:
+        async with asyncio.timeout(SECONDS * 10), site(**options) as one:
             await test(one)
 
     asyncio.run(run())
