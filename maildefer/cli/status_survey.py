@@ -16,7 +16,7 @@ from maildefer.cli.defaults import RUN
 from maildefer.control import local_processes as control
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.queue_status import EntryCounts, read_queue_status
-from maildefer.errors import MaildeferError, PermissionRefused
+from maildefer.errors import ConfigurationError, MaildeferError, PermissionRefused
 from maildefer.handling.project import finder
 from maildefer.host import runtime_dir
 from maildefer.host.bounded_call import CallFailed, TimedOut, bounded, side_by_side
@@ -144,7 +144,11 @@ def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
     deadline = time.monotonic() + seconds
     found: dict[str, EntryCounts | str] = {}
     named, doubts = control.queues_named(os.path.abspath(RUN))
-    for queue in dict.fromkeys([*named, *_written_out()]):
+    try:
+        written = _written_out()
+    except ConfigurationError:  # as `records_meant` says, where the project is asked for
+        written = []
+    for queue in dict.fromkeys([*named, *written]):
         if queue not in known:
             try:
                 found[queue] = read_queue_status(queue, max(0.0, deadline - time.monotonic()))
