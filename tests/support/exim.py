@@ -24,10 +24,10 @@ from tests.support.other_users import ACCOUNTS_LOCK
 # Unpacked by .ci/setup: Debian has one mail server on a machine.
 _PROGRAM = ROOT / ".cache/exim/usr/sbin/exim4"
 _NOBODY = 65534
-# Debian's Exim looks up a user of its package; nobody is to have that name, for this one process.
+# Debian's Exim looks up a user of its package, at each start of itself; nobody is to have that name, for this one. Not
+# the files are mounted: whoever adds a user puts another file in the place of one, and ends its mount everywhere.
 _START = """\
-mount --bind "$1/passwd" /etc/passwd
-mount --bind "$1/group" /etc/group
+mount --bind "$1/etc" /etc
 exec "$1/exim4" -C "$1/exim.conf" -bdf
 """
 _CONFIGURATION = """\
@@ -97,9 +97,11 @@ def home() -> Iterator[Path]:
         os.chown(path / "spool", _NOBODY, _NOBODY)
         shutil.copy(_PROGRAM, path / "exim4")  # it starts itself again as nobody
         (path / "exim4").chmod(0o755)
+        with FileLock(ACCOUNTS_LOCK):  # no file is to come or go meanwhile
+            shutil.copytree("/etc", path / "etc", symlinks=True, ignore=shutil.ignore_patterns("*shadow*"))
         for name, fields in (("passwd", "65534:65534::/:/usr/sbin/nologin"), ("group", "65534:")):
-            text = Path("/etc", name).read_text()
-            (path / name).write_text(f"{text}Debian-exim:x:{fields}\n")
+            with open(path / "etc" / name, "a") as file:
+                file.write(f"Debian-exim:x:{fields}\n")
         yield path
 
 
@@ -132,10 +134,9 @@ def running(
         )
     )
     command = ["unshare", "--mount", "sh", "-euc", _START, "sh", str(folder)]
-    with FileLock(ACCOUNTS_LOCK):  # who adds a user puts another file in the place of the mounted one
-        with open(folder / "out", "ab") as out:
-            master = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        wait_until(lambda: greets(port) or master.poll() is not None)
+    with open(folder / "out", "ab") as out:
+        master = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    wait_until(lambda: greets(port) or master.poll() is not None)
     try:
         assert master.poll() is None, (folder / "out").read_text()
         yield RealServer(port=port, maildir=folder / "spool/mail", field=b"Envelope-to")
