@@ -108,6 +108,12 @@ def status(*arguments: str):
     return until(ask, "an answer to status")
 
 
+def port_of_sink() -> str:
+    """The port of a sink that was started; it may listen later than it counts as up."""
+    said = lambda: re.search(r"at=smtp://127\.0\.0\.1:(\d+)", Path("logs/log.out").read_text())  # noqa: E731
+    return str(until(said, "it listens")[1])
+
+
 @pytest.fixture
 def project():
     """The working directory as a project with a settings module; whatever still runs at the end is killed."""
@@ -137,7 +143,7 @@ def boot(name: str, receiver: str) -> None:
 def test_the_sink_keeps_what_it_is_sent(project):
     started = command("log", "--port", "0")
     assert started.returncode == 0, started.stderr
-    port = re.search(r"at=smtp://127\.0\.0\.1:(\d+)", Path("logs/log.out").read_text())[1]
+    port = port_of_sink()
     sent = command(
         "send", "--port", port, "--sender", "a@b.example", "--to", "c@d.example", "--body", "hello sink"
     )
@@ -154,7 +160,7 @@ def test_the_sink_keeps_what_it_is_sent(project):
 
 def test_what_a_sink_keeps_is_counted_and_waits_for_nobody(project):
     assert command("log", "--port", "0").returncode == 0
-    port = re.search(r"at=smtp://127\.0\.0\.1:(\d+)", Path("logs/log.out").read_text())[1]
+    port = port_of_sink()
     command("send", "--port", port, "--sender", "a@b.example", "--to", "c@d.example", "--body", "hello")
     shown = status()
     assert "run/log: 1 waiting" in shown.stdout
