@@ -21,6 +21,7 @@ RETRY_SECONDS: Final = 30
 # For a response to be read: to close at once would discard it with what still comes.
 _LINGER_SECONDS: Final = 1.0
 _MOST_LINGERING: Final = 100
+_CLOSING: Final = "closing; try again later"
 
 
 class RequestBody(Protocol):
@@ -96,15 +97,16 @@ class HttpConnection(asyncio.Protocol):
     def dismiss(self) -> None:
         """Close it; a client that waits for a response is asked to try again later."""
         if self.busy:
-            self._transport.write(
-                problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing; try again later", retry=True)
-            )
+            self._transport.write(problem(HTTPStatus.SERVICE_UNAVAILABLE, _CLOSING, retry=True))
         self._transport.close()
 
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._admission.connections.draining:  # it was accepted just before
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, _CLOSING)
+            return
         match self._admission.connections.enter(self, self._client.address):
             case LimitReached.FOR_ANYBODY:
                 self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")

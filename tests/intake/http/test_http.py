@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -15,8 +16,11 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import ConfigurationError
+from maildefer.intake.client import Client
+from maildefer.intake.http.admission import Admission
 from maildefer.intake.http.api_tokens import ApiTokens
 from maildefer.intake.http.options import parse
+from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.settings import arguments, check_web_config
 from maildefer.maildir.layout import create_queue
 from maildefer.message.envelope import Envelope
@@ -433,6 +437,8 @@ def test_term_lets_a_request_finish(start) -> None:
     with web.dial() as client, web.dial() as idle:
         client.sendall(head("/queues/queue", "Expect: 100-continue") + b"\r\n")
         assert client.recv(4096).startswith(b"HTTP/1.1 100 ")
+        idle.sendall(b"GET /queues HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert idle.recv(4096).startswith(b"HTTP/1.1 404 ")  # so it was let in
         web.process.terminate()
         assert idle.recv(4096) == b""
         client.sendall(MESSAGE)
@@ -440,6 +446,24 @@ def test_term_lets_a_request_finish(start) -> None:
     assert answer.startswith(b"HTTP/1.1 201 ")
     assert web.process.wait(SECONDS) == 0
     assert len(web.entries()) == 1
+
+
+def test_a_connection_that_was_accepted_just_before_the_end_is_refused() -> None:
+    """It would keep the process from ending, as what drains has been told to close already."""
+
+    async def refused() -> bytes:
+        admission = Admission(FrontEndOptions(), asyncio.Protocol)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.setblocking(False)
+            admission.begin_connection(ours, Client(address="192.0.2.1"))
+            assert await admission.connections.drain(0) == 0
+            loop = asyncio.get_running_loop()
+            return await asyncio.wait_for(loop.sock_recv(theirs, 4096), SECONDS)
+
+    answer = asyncio.run(refused())
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"closing; try again later" in answer
 
 
 def test_a_request_that_has_not_ended_by_then_is_to_come_again(start) -> None:
