@@ -55,7 +55,7 @@ class ReceiverService:
     """One receiver from its construction to its end."""
 
     def __init__(self, orders: Mapping[str, Any]) -> None:
-        self._orders = orders
+        self._orders = dict(orders)
         self._stopping = threading.Event()
         self._receiver: Any = None
         self._returned = False
@@ -148,7 +148,7 @@ class ReceiverService:
             self._announce()
 
     def _announce(self) -> None:
-        ready, self._orders = self._orders.get("ready_fd"), {**self._orders, "ready_fd": None}
+        ready = self._orders.pop("ready_fd", None)  # in one step: two threads may come here
         if ready is not None:
             os.write(ready, READY)
             os.close(ready)

@@ -69,7 +69,7 @@ def _install_signal_handlers(
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, context)
-    loop.add_signal_handler(signal.SIGUSR1, events.reopen)
+    loop.add_signal_handler(signal.SIGUSR1, _reopen_log, context)
     startup.unblock_early_signals()
     if lifeline_fd is not None:  # our starter holds the other end: readable means that it is gone
         loop.add_reader(lifeline_fd, _end_with_starter, loop, stop, lifeline_fd)
@@ -78,6 +78,17 @@ def _install_signal_handlers(
 def _end_with_starter(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, lifeline_fd: int) -> None:
     loop.remove_reader(lifeline_fd)
     stop.set()
+
+
+def _reopen_log(context: ServerContext) -> None:
+    """Open the log file anew, and replace the processes of a policy, which print to the one that was moved away."""
+    if events.current_log_file() is None:
+        return
+    events.reopen()
+    if context.policy is not None:
+        context.policy.reload()
+    if context.security.credentials is not None:
+        context.security.credentials.replace_process()
 
 
 def _reload(context: ServerContext) -> None:

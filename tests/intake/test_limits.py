@@ -7,6 +7,8 @@ import os
 import signal
 import smtplib
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +20,7 @@ from maildefer.intake import replies
 from maildefer.intake.access.connection_limits import ConnectionLimits, LimitReached, one_client
 from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.smtp.error_limits import ErrorLimits
-from tests.support.front_end import SECONDS, FrontEnd, front_end, wait_until
+from tests.support.front_end import ROOT, SECONDS, FrontEnd, front_end, wait_until
 
 HELLO = b"EHLO c\r\n"
 ENVELOPE = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
@@ -369,6 +371,36 @@ def test_a_reload_loads_the_policy_anew(start, tmp_path: Path) -> None:
     (tmp_path / "mypolicy.py").write_text("def accept(*asked):\n    return False\n")
     front.process.send_signal(signal.SIGHUP)
     wait_until(lambda: b"\r\n550 5.7.1 refused by the policy" in front.speak(HELLO + ENVELOPE))
+
+
+def test_after_the_log_was_moved_away_the_policy_prints_to_the_new_file(start, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    front = start(
+        "--log-file", str(log), policy="def accept(*asked):\n    print('ASKED', asked[2], flush=True)\n"
+    )
+    assert b"\r\n250 2.1.5" in front.speak(HELLO + ENVELOPE)
+    assert "ASKED c@d" in front.log()
+    log.rename(tmp_path / "log.1")
+    front.process.send_signal(signal.SIGUSR1)
+    wait_until(log.exists)
+
+    def is_printed() -> bool:
+        front.speak(HELLO + b"MAIL FROM:<a@b>\r\nRCPT TO:<new@d>\r\n")
+        return "ASKED new@d" in front.log()
+
+    wait_until(is_printed)
+
+
+def test_after_the_log_was_moved_away_a_writer_reports_to_the_new_file(tmp_path: Path) -> None:
+    code = (
+        "import os; from maildefer import events; from maildefer.intake.writer import process\n"
+        "events.configure(log_file='log'); os.rename('log', 'log.1')\n"
+        "process.journal._report('journal.failed', queue='q', kind='pushed', error='x')\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, check=True, timeout=SECONDS)
+    assert "journal.failed" in (tmp_path / "log").read_text()
+    assert (tmp_path / "log.1").read_text() == ""
 
 
 # Loops

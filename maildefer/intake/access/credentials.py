@@ -42,6 +42,10 @@ class Credentials:
         """Read the file, again at HUP. Raises ConfigurationError."""
         if self._path:
             self._known = passwords.read(self._path)
+        self.replace_process()
+
+    def replace_process(self) -> None:
+        """Have another process of `auth_check` take the present one's place."""
         if self._function is not None:
             self._function.reload()
 

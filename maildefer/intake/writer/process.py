@@ -41,7 +41,15 @@ from maildefer.maildir.push import Compose, Pusher
 from maildefer.message.envelope import block
 
 _READ_BYTES = 64 << 10
-journal.report_with(events.emit)
+
+
+def _report(event: str, **facts: object) -> None:
+    """Emit an event of a writer, which is not told that the log file was moved away."""
+    events.reopen()
+    events.emit(event, **facts)
+
+
+journal.report_with(_report)
 
 
 def fork(
@@ -67,6 +75,7 @@ def fork(
         threading.excepthook = _exit_with_thread
         Writer(layout, limits, theirs, hostname=hostname).run()
     except BaseException:  # noqa: BLE001  # report it, whatever it is; the front end ends with the writer
+        events.reopen()
         traceback.print_exc()
     finally:
         os._exit(0)
@@ -74,6 +83,7 @@ def fork(
 
 def _exit_with_thread(failure: threading.ExceptHookArgs) -> None:
     """Exit, and the front end with it: an invalid frame came, and its client would wait for ever."""
+    events.reopen()
     threading.__excepthook__(failure)
     os._exit(1)
 
