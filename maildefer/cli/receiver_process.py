@@ -134,7 +134,9 @@ class ReceiverService:
 
     def _start(self) -> None:
         """Start the receiver; one whose `start` loops counts as ready after a while without an exception."""
-        threading.Thread(target=self._announce_loop, name="ready", daemon=True).start()
+        ours = getattr(self._receiver.start, "__module__", "").startswith("maildefer.")
+        if not (ours and hasattr(self._receiver, "ended")):  # else it returns once it serves
+            threading.Thread(target=self._announce_loop, name="ready", daemon=True).start()
         try:
             self._receiver.start()
         except Exception:
