@@ -26,7 +26,7 @@ async def BRIEF(message: Any, what: str, argument: str) -> None:
 
 @route("(what)(argument)@many")
 @stateless
-@batch(limit=8, linger=0.5)
+@batch(limit=8, linger=3)  # long enough for a busy machine to push four
 async def MANY(messages: list[Any]) -> dict[Any, Exception]:
     note(f"batch{len(messages)}", messages[0])
     for message in messages:
