@@ -38,9 +38,17 @@ _NOTES: Final = {
     "edit": "edited",
     "requeue_of": "a dead letter that was moved back",
     "requeue": "moved back",
+    "repeated": "a second push was told of it",
 }  # by a fact in a note
 _FORMER: Final = {"handedoff": "handed_off"}  # of earlier versions
-_LATER: Final = {"outcome", "sent", "replay", "edit", "requeue"}  # facts of notes that are no first ones
+_LATER: Final = {
+    "outcome",
+    "sent",
+    "replay",
+    "edit",
+    "requeue",
+    "repeated",
+}  # facts of notes that are no first ones
 _CLOCKS_SECONDS: Final = 3600.0  # by which a host's clock may be behind
 _NEWEST_BYTES: Final = 64 << 20  # of a journal, where the last reasons are sought
 

@@ -17,7 +17,7 @@ from maildefer.control.journal_gaps import HostBoot, JournalGap
 from maildefer.control.journal_reader import JournalRecord
 from maildefer.maildir import names
 from maildefer.maildir.journal import KEPT_SECONDS
-from maildefer.maildir.journal_file import HANDOFFS_FIELD
+from maildefer.maildir.journal_file import HANDOFFS_FIELD, REPEATED
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.untrusted import UntrustedRecord
@@ -36,6 +36,8 @@ CREATE TABLE early (  -- ended before their push was read; pushed_at by the key,
 CREATE TABLE seen (  -- in a folder, pushed by us, and not open: their push left no record, or their end came too early
     key BLOB PRIMARY KEY, queue INTEGER NOT NULL, pushed_at REAL NOT NULL
 ) WITHOUT ROWID;
+-- A second push was told that it is there:
+CREATE TABLE repeated (key BLOB PRIMARY KEY, queue INTEGER NOT NULL, noted_at REAL NOT NULL) WITHOUT ROWID;
 """
 _MOVE = """
 UPDATE open SET moved_at = ?, moved_to = ?, queue = ? WHERE key = ? AND (moved_at IS NULL OR moved_at <= ?)
@@ -107,6 +109,7 @@ class KeyLedger:
                 for number, name in days[day]:
                     if name.endswith(f".{kind}"):
                         self._take(number, name)
+        self._accept_repeated()
 
     def ask_only(self, keys: Iterable[OpenKey] | None) -> None:
         """Restrict the ledger to these of the open keys, or, with None, to all of them: no later push counts."""
@@ -179,13 +182,29 @@ class KeyLedger:
         before the push could be recorded, and acknowledged.
         """
         self._run("BEGIN")
+        for key in self._recorded("push", "note"):
+            self._forget(key)
+        self._run("COMMIT")
+
+    def _accept_repeated(self) -> None:
+        """Accept what a second push was told to be there, where the first was killed before it could record it."""
+        self._run("DELETE FROM repeated WHERE key IN (SELECT key FROM open)")
+        if self._run("SELECT 1 FROM repeated LIMIT 1").fetchone() is None:
+            return
+        for key in self._recorded("push"):  # ended and forgotten since, most of them
+            self._run("DELETE FROM repeated WHERE key = ?", key)
+        for key, queue, when in self._run("SELECT * FROM repeated").fetchall():
+            pushed_at = names.pushed_by_us_at(os.fsdecode(key)) or 0.0
+            if pushed_at >= self.kept_since.get(queue, self._first[queue]):
+                self._accept(queue, key, when)
+        self._run("DELETE FROM repeated")
+
+    def _recorded(self, *verbs: str) -> Iterator[bytes]:
         for queue in self.queues:
             for name in journal_reader.list_files(queue):
                 if name.endswith(".pushed"):
-                    for record, _ in self._records(f"{queue.journal}/{name}"):
-                        if record.verb in ("push", "note"):
-                            self._forget(os.fsencode(record.key))
-        self._run("COMMIT")
+                    found = self._records(f"{queue.journal}/{name}")
+                    yield from (os.fsencode(record.key) for record, _ in found if record.verb in verbs)
 
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
         return self._database.execute(statement, values)
@@ -211,6 +230,8 @@ class KeyLedger:
                 self._accept(queue, key, record.when)
             case "push":
                 self._forget(key)
+            case "note" if self._accepts and detail.startswith(REPEATED):
+                self._run("INSERT OR IGNORE INTO repeated VALUES (?, ?, ?)", key, queue, record.when)
             case "ack" | "pop" | "delete" | "withdraw":
                 self._end(queue, record, is_own=not detail.startswith(HANDOFFS_FIELD))
             case "move" if detail.startswith(_DONE):

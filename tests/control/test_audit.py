@@ -22,8 +22,11 @@ from maildefer.errors import JournalMissing, MaildeferError
 from maildefer.maildir import durable, journal
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.drafts import synced
+from maildefer.maildir.drafts.entry import Draft
+from maildefer.maildir.idempotency.once import OncePusher
 from maildefer.maildir.journal_file import former_host_name, host_name
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.markers.markers import Markers
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries, record_keeping, schedule
 from maildefer.maildir.push import Planned, Pusher
@@ -405,6 +408,61 @@ def test_a_push_whose_program_was_killed_before_it_was_recorded_accuses_nobody(
     assert audited(queue).unrecorded_keys == [key]
     write(queue, "2026-11-24.a.1.pushed", f"{time.time()} note {key} to=b@b.example")
     assert audited(queue).unrecorded_keys == []
+
+
+def by_request(queue: Layout) -> str:
+    pusher = Pusher(queue, host=LABEL)
+
+    def write() -> list[Draft]:
+        draft = pusher.draft()
+        draft.append(DATA)
+        draft.sync()
+        return [draft]
+
+    ((_, key),) = OncePusher(pusher).push("3f" * 16, "0" * 32, write).entries
+    return key
+
+
+def by_unique_key(queue: Layout) -> str:
+    return Markers(queue, host=LABEL).push("only", lambda stem: [DATA]).key
+
+
+@pytest.mark.parametrize("push_once", [by_request, by_unique_key])
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_a_second_push_was_told_is_there_counts_where_the_first_was_killed_before_its_record(
+    queue: Layout, push_once: Callable[[Layout], str], ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_keeping.expect_records(queue)
+    with monkeypatch.context() as killed:
+        killed.setattr(journal.Journal, "record_pushes", lambda *_: None)
+        key = push_once(queue)
+    assert push_once(queue) == key
+    taken = claim(queue, key)
+    assert audited(queue).found["claimed"] == 1
+    if ends:
+        taken.ack()
+    else:
+        os.unlink(f"{queue.cur}/{taken.name}")
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.unrecorded) == (1, ends, 0)
+    assert verdicts(report) == ({} if ends else {key: "lost"})
+
+
+@pytest.mark.parametrize("days", [0, 1, 2])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_a_push_was_told_that_came_again_after_the_end_counts_once(
+    queue: Layout, days: int, recorded: bool
+) -> None:
+    """However long after; without a record of it the journal began after the push."""
+    key = f"{int(time.time() - 2 * DAY)}.M000000P1Q1R0123456789abcdef.h,S=1"
+    began = time.time() - (3 if recorded else 1.5) * DAY
+    write(queue, "2026-11-24.a.1.pushed", f"{began:.3f} begin journal {began:.3f}")
+    if recorded:
+        write(queue, "2026-11-24.a.1.pushed", f"{time.time() - 2 * DAY:.3f} push {key}")
+        write(queue, "2026-11-24.a.1.settled", f"{time.time() - 2 * DAY:.3f} ack {key}")
+    write(queue, f"2026-11-{24 + days}.a.2.pushed", f"{time.time():.3f} note {key} repeated=1")
+    report = audited(queue)
+    assert (report.accepted, report.suspects, report.unrecorded) == (int(recorded), [], 0)
 
 
 def test_without_a_note_of_its_beginning_a_journal_has_begun_with_its_first_record(queue: Layout) -> None:

@@ -17,6 +17,7 @@ from maildefer.control.history import HistoryEvent, Sought, find_keys, history_o
 from maildefer.host.identity import HOST_ID_VARIABLE, this_host
 from maildefer.maildir import journal
 from maildefer.maildir.drafts.entry import Draft
+from maildefer.maildir.idempotency.once import OncePusher
 from maildefer.maildir.journal_file import former_host_name, host_name
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.markers.markers import Markers
@@ -81,6 +82,21 @@ def test_what_is_pushed_in_parts_or_under_a_unique_key_is_found_by_its_recipient
     assert facts(queue, big)["id"] == "<big@a>"
     assert facts(queue, once)["to"] == "once@b.example"
     assert find_keys([queue], Sought(message_id="big@a"), 9) == [big]
+
+
+def test_a_request_that_comes_again_is_told_of(queue: Layout) -> None:
+    pusher = Pusher(queue, host=LABEL)
+
+    def write() -> list[Draft]:
+        draft = pusher.draft()
+        draft.append(block("x", "ann@a.example", "web@b.example", host="h", when=time.time(), via="http"))
+        draft.sync()
+        return [draft]
+
+    for _ in range(2):
+        ((_, key),) = OncePusher(pusher).push("3f" * 16, "0" * 32, write).entries
+    assert find_keys([queue], Sought(recipient=re.compile("web@b.example")), 9) == [key]
+    assert told(queue, key=key) == ["received", "accepted", "a second push was told of it", "now waiting"]
 
 
 def test_the_last_reason_is_sought_at_the_end_of_a_journal_and_no_further(

@@ -10,6 +10,7 @@ from maildefer.errors import MaildeferError
 from maildefer.maildir import doubt, durable, names
 from maildefer.maildir.due import report_push
 from maildefer.maildir.journal import Journal, journal_of
+from maildefer.maildir.journal_file import REPEATED
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.rights.modes import Rights, rights_in
 from maildefer.maildir.system import SYSTEM, System
@@ -40,6 +41,12 @@ class DraftPlacer:
         """Have the journal tell where an entry is from, by its first bytes, before it is put where it waits."""
         if self.journal is not None:
             self.journal.record_origin(key, data)
+
+    def note_repeated(self, keys: Sequence[str]) -> None:
+        """Have the journal tell that a second push is answered with these: the first may have recorded nothing."""
+        if self.journal is not None:
+            for key in keys:
+                self.journal.record_note(key, {REPEATED.rstrip("="): 1}, "pushed")
 
     def place_of(self, marker: str) -> str:
         """Return where an entry is put: a worker moves what is not due, and could not be put into `.later/`, there."""

@@ -72,6 +72,8 @@ class OncePusher:
             answer = self._place(marker, fingerprint, write())
         if answer.fingerprint == fingerprint:
             self._finish(marker, answer)
+            if answer.is_repeated:
+                self._pusher.placer.note_repeated([key for _, key in answer.entries])
         return answer
 
     def _read(self, marker: str, *, touch: bool = False) -> Answer | None:
@@ -106,6 +108,8 @@ class OncePusher:
             made.write({fingerprint: text})
             for _ in range(_TRIES):
                 if (found := self._placed(made, marker, mine)) is not None:
+                    for draft in drafts if found is mine else ():
+                        self._pusher.placer.note_origin(draft.key, draft.head)
                     return found
             raise OSError(errno.ESTALE, "folders are taken away while being written")
         except OSError as fault:

@@ -121,6 +121,7 @@ class MarkerFinder:
         if state.has_draft and not self.move_entry(place, state.marker):
             return None
         self.placer.commit([state.marker], [state.key] if state.has_draft else [])
+        self.placer.note_repeated([state.key])
         return Marked(key=state.key, is_new=False)
 
     @property
