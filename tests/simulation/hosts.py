@@ -165,13 +165,13 @@ class SimulatedHost:
                     marked = markers.push(f"name-{random.randrange(unique)}", planned)
                     if not marked.is_new:
                         self.oracle.uniqueness.found(marked.key, since)
+                        self.oracle.recorded(marked.key)
                         self.to_push.pop()
                         client.sleep(random.expovariate(1 / self.pace))
                         continue
                     key = marked.key
                 else:
                     key = pusher.push(planned)
-                    self.oracle.recorded(key)
             except GreenletExit:
                 raise
             except QueueMissing as fault:
@@ -194,7 +194,6 @@ class SimulatedHost:
         for data, result in zip(several, pusher.push_all(planned), strict=True):
             if isinstance(result, str):
                 self.to_push.remove(data)
-                self.oracle.recorded(result)
                 self.oracle.acknowledged(result, data)
             else:
                 self.world.note(self.pusher.name, f"could not push: {type(result).__name__}")

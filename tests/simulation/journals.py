@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from maildefer.control.key_ledger import KeyLedger
 from maildefer.maildir.journal import Journal, Kind
-from maildefer.maildir.journal_file import JournalFile, quoted
+from maildefer.maildir.journal_file import REPEATED, JournalFile, quoted
 from maildefer.maildir.layout import Layout
 from tests.simulation.name_cache import entry_in
 
@@ -34,8 +34,9 @@ class Records:
         return found
 
     def has_push(self, key: str) -> bool:
-        record = f" push {quoted(key)} .".encode()
-        return any(record in data for data in self.files.values())
+        """Whether a push is on record, or that a second one was told of it."""
+        records = (f" push {quoted(key)} .".encode(), f" note {quoted(key)} {REPEATED}1 .".encode())
+        return any(record in data for data in self.files.values() for record in records)
 
     def check(self, oracle: Oracle) -> None:
         """In the end there is, of each push on record, the record of an end, or a dead letter.

@@ -10,9 +10,8 @@ from typing import Any
 def finished_by_its_maker(old: Any) -> Any:
     """Who finds a marker does not rename what it names."""
 
-    def finish(self: Any, marker: str, answer: Any) -> None:
-        if not answer.is_repeated:
-            old(self, marker, answer)
+    def finish(self: Any, marker: str, answer: Any) -> Any:
+        return [] if answer.is_repeated else old(self, marker, answer)
 
     return finish
 
@@ -89,9 +88,9 @@ def half_an_answer(old: Any) -> Any:
 def withdrawn(old: Any) -> Any:
     """What is not placed, or not synced, is withdrawn, as it is of another push."""
 
-    def finish(self: Any, marker: str, answer: Any) -> None:
+    def finish(self: Any, marker: str, answer: Any) -> Any:
         try:
-            old(self, marker, answer)
+            return old(self, marker, answer)
         except Exception:
             for name, key in answer.entries:
                 for path in (f"{self._layout.tmp}/{name}", self._pusher.place_of(key)):

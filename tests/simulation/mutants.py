@@ -527,6 +527,10 @@ MUTANTS = (
         "push: a folder that was replaced is the queue's end",
         one(placer.DraftPlacer, "move_left", grownbugs.never_again),
     ),
+    Mutant(
+        "journal: no note of a second push",
+        one(placer.DraftPlacer, "note_repeated", bugs.constant(None)),
+    ),
     Mutant("journal: an end after the unlink", one(claims.Claim, "ack", journalbugs.end_after_unlink)),
     Mutant("unique: a place is taken that is held", one(markers.Markers, "_take", markerbugs.taken_by_force)),
     Mutant(

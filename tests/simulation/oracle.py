@@ -204,9 +204,10 @@ class Oracle:
         if history.data != data:
             self.fail("I9", f"pushed other bytes than were given: {key}")
         history.acknowledged = True
+        self.recorded(key)
 
     def recorded(self, key: str) -> None:
-        """A plain push has returned; of one that a marker tells of, a process that died may owe the record."""
+        """A push has returned a key: of its own entry, or of one that was pushed before, perhaps by who died of it."""
         if self.records is not None and not self.records.has_push(key):
             self.fail("audit", f"acknowledged, and not on record: {key}")
 

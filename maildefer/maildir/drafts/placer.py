@@ -43,7 +43,10 @@ class DraftPlacer:
             self.journal.record_origin(key, data)
 
     def note_repeated(self, keys: Sequence[str]) -> None:
-        """Have the journal tell that a second push is answered with these: the first may have recorded nothing."""
+        """Have the journal tell that a push is answered with these, though another has moved them, or may have.
+
+        That one may have died before it could record them.
+        """
         if self.journal is not None:
             for key in keys:
                 self.journal.record_note(key, {REPEATED.rstrip("="): 1}, "pushed")
@@ -56,10 +59,14 @@ class DraftPlacer:
         is_claimable = name == marker or self.rights.only_puts_in
         return f"{self._layout.new if is_claimable else self._layout.later_new}/{name}"
 
-    def finish(self, drafts: Sequence[tuple[str, str]]) -> None:
-        """Put synced drafts where they wait, durable, unless that was done: by this process, or by any other."""
+    def finish(self, drafts: Sequence[tuple[str, str]]) -> list[str]:
+        """Put synced drafts where they wait, durable, unless that was done: by this process, or by any other.
+
+        Returns the markers of those that this call has moved, as far as the replies tell.
+        """
         moved = self.move_all(drafts)
         self.commit([marker for _, marker in drafts], moved)
+        return moved
 
     def move_all(self, drafts: Sequence[tuple[str, str]], *, is_last: bool = False) -> list[str]:
         """Rename drafts, all in one folder, to where they wait; returns the markers of those that this call has moved.

@@ -71,9 +71,8 @@ class OncePusher:
         if answer is None:
             answer = self._place(marker, fingerprint, write())
         if answer.fingerprint == fingerprint:
-            self._finish(marker, answer)
-            if answer.is_repeated:
-                self._pusher.placer.note_repeated([key for _, key in answer.entries])
+            moved = self._finish(marker, answer)
+            self._pusher.placer.note_repeated([key for _, key in answer.entries if key not in moved])
         return answer
 
     def _read(self, marker: str, *, touch: bool = False) -> Answer | None:
@@ -137,8 +136,8 @@ class OncePusher:
                 raise
             make_for_group(layout.path, below, self._system)
 
-    def _finish(self, marker: str, answer: Answer) -> None:
-        """Rename what was not renamed before, once the marker is durable, and make it durable."""
+    def _finish(self, marker: str, answer: Answer) -> list[str]:
+        """Rename what was not renamed before, once the marker is durable, and make it durable; returns those keys."""
         bucket = marker.rpartition("/")[0]
         try:
             if bucket not in self._durable:  # whoever has made these may have died before that
@@ -148,6 +147,6 @@ class OncePusher:
                 self._durable.add(bucket)
             durable.sync_directory(bucket, system=self._system)
             tmp = self._layout.tmp
-            self._pusher.placer.finish([(f"{tmp}/{name}", key) for name, key in answer.entries])
+            return self._pusher.placer.finish([(f"{tmp}/{name}", key) for name, key in answer.entries])
         except OSError as fault:
             raise_named(self._layout.new, fault)

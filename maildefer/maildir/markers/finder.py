@@ -121,7 +121,8 @@ class MarkerFinder:
         if state.has_draft and not self.move_entry(place, state.marker):
             return None
         self.placer.commit([state.marker], [state.key] if state.has_draft else [])
-        self.placer.note_repeated([state.key])
+        if not state.has_draft:
+            self.placer.note_repeated([state.key])
         return Marked(key=state.key, is_new=False)
 
     @property
