@@ -8,6 +8,7 @@ from pathlib import Path
 
 _LEAST = 10_000
 _RANDOM = random.SystemRandom()  # whatever a test run seeds, its processes choose apart
+_given: set[int] = set()  # by this process, which may bind them later
 
 
 def free_port() -> int:
@@ -17,6 +18,9 @@ def free_port() -> int:
         port = _RANDOM.randrange(_LEAST, first) if first > _LEAST + 1000 else 0
         try:
             with socket.create_server(("127.0.0.1", port)) as trial:
-                return int(trial.getsockname()[1])
+                port = int(trial.getsockname()[1])
         except OSError:  # somebody's
             continue
+        if port not in _given:
+            _given.add(port)
+            return port
