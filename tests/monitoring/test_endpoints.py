@@ -84,15 +84,20 @@ def test_a_starter_that_does_not_answer_is_not_live(monitor: Monitor, starter: S
 
 def test_a_hundred_who_ask_at_once_are_one_question(monitor: Monitor, starter: Starter) -> None:
     soon(monitor, "/live", 200)
-    before = starter.questions
-    connections = [monitor.dial() for _ in range(90)]
-    for each in connections:
-        each.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    for each in connections:
-        # A busy machine may not answer that one in its time.
-        assert each.makefile("rb").readline() in (b"HTTP/1.1 200 OK\r\n", UNAVAILABLE)
-        each.close()
-    assert starter.questions - before < 30
+
+    def all_are_told() -> bool:
+        """Not where a busy machine does not answer that one in its time."""
+        before, told = starter.questions, set[bytes]()
+        connections = [monitor.dial() for _ in range(90)]
+        for each in connections:
+            each.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for each in connections:
+            told.add(each.makefile("rb").readline())
+            each.close()
+        assert starter.questions - before < 30
+        return told == {b"HTTP/1.1 200 OK\r\n"}
+
+    wait_until(all_are_told)
 
 
 def test_more_connections_than_allowed_are_refused_and_the_others_served(monitor: Monitor) -> None:
