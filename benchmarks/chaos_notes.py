@@ -84,9 +84,8 @@ def read(path: Path) -> Journal:
     sends: list[Send] = []
     last_sent: list[str] = []
     sending: Counter[str] = Counter()
-    unsettled: set[str] = (
-        set()
-    )  # of async handlers: others may begin after several have ended, and before their acks
+    # Of async handlers: others may begin after several have ended, and before their acks.
+    unsettled: set[str] = set()
     for line in path.read_text().splitlines(keepends=True):
         match line.split() if line.endswith("\n") else []:
             case ["start", key, *more]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from maildefer.control.journal_reader import JournalRecord, list_files, parse_record, read_lines
 from maildefer.maildir import reasons
-from maildefer.maildir.journal_file import quoted
+from maildefer.maildir.journal_file import REPEATED, quoted
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, owner_of
 from maildefer.maildir.operator import entries
@@ -38,17 +38,11 @@ _NOTES: Final = {
     "edit": "edited",
     "requeue_of": "a dead letter that was moved back",
     "requeue": "moved back",
-    "repeated": "a second push was told of it",
+    REPEATED: "a second push was told of it",
 }  # by a fact in a note
 _FORMER: Final = {"handedoff": "handed_off"}  # of earlier versions
-_LATER: Final = {
-    "outcome",
-    "sent",
-    "replay",
-    "edit",
-    "requeue",
-    "repeated",
-}  # facts of notes that are no first ones
+# Facts of notes that are no first ones:
+_LATER: Final = {"outcome", "sent", "replay", "edit", "requeue", REPEATED}
 _CLOCKS_SECONDS: Final = 3600.0  # by which a host's clock may be behind
 _NEWEST_BYTES: Final = 64 << 20  # of a journal, where the last reasons are sought
 

@@ -230,7 +230,7 @@ class KeyLedger:
                 self._accept(queue, key, record.when)
             case "push":
                 self._forget(key)
-            case "note" if self._accepts and detail.startswith(REPEATED):
+            case "note" if self._accepts and detail.startswith(f"{REPEATED}="):
                 self._run("INSERT OR IGNORE INTO repeated VALUES (?, ?, ?)", key, queue, record.when)
             case "ack" | "pop" | "delete" | "withdraw":
                 self._end(queue, record, is_own=not detail.startswith(HANDOFFS_FIELD))

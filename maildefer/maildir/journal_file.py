@@ -35,7 +35,7 @@ _POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE: a fault of each page by itse
 _MOST_FILES: Final = 4096  # of one user's, for one day
 _LONGEST_FACT: Final = 400  # characters of a fact that is noted
 HANDOFFS_FIELD: Final = "h="
-REPEATED: Final = "repeated="  # in a note: a second push was told of the entry
+REPEATED: Final = "repeated"  # a fact of a note: a second push was told of the entry
 _OTHERS_WRITE: Final = 0o022
 _FLAGS: Final = durable.THERE & ~os.O_WRONLY | os.O_RDWR | os.O_CREAT
 # Faults of a link, a FIFO that nobody reads, a folder, another user's file:

@@ -35,7 +35,7 @@ class Records:
 
     def has_push(self, key: str) -> bool:
         """Whether a push is on record, or that a second one was told of it."""
-        records = (f" push {quoted(key)} .".encode(), f" note {quoted(key)} {REPEATED}1 .".encode())
+        records = (f" push {quoted(key)} .".encode(), f" note {quoted(key)} {REPEATED}=1 .".encode())
         return any(record in data for data in self.files.values() for record in records)
 
     def check(self, oracle: Oracle) -> None:

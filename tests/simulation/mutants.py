@@ -129,10 +129,8 @@ def _failing_unit(mutant: Mutant) -> str:
         return ""
     first = _First()
     options = ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    options += [
-        "-p",
-        "no:unraisableexception",
-    ]  # that collects what the schedules before have left, and fails for it
+    # That one collects what the schedules before have left, and fails for it.
+    options += ["-p", "no:unraisableexception"]
     # Of maildefer's own plugin, whose distribution has `tests` in a checkout: they are imported here already.
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with mutant.planted(), redirect_stdout(io.StringIO()):

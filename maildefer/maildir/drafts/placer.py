@@ -49,7 +49,7 @@ class DraftPlacer:
         """
         if self.journal is not None:
             for key in keys:
-                self.journal.record_note(key, {REPEATED.rstrip("="): 1}, "pushed")
+                self.journal.record_note(key, {REPEATED: 1}, "pushed")
 
     def place_of(self, marker: str) -> str:
         """Return where an entry is put: a worker moves what is not due, and could not be put into `.later/`, there."""

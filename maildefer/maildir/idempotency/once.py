@@ -71,7 +71,7 @@ class OncePusher:
         if answer is None:
             answer = self._place(marker, fingerprint, write())
         if answer.fingerprint == fingerprint:
-            moved = self._finish(marker, answer)
+            moved = set(self._finish(marker, answer))
             self._pusher.placer.note_repeated([key for _, key in answer.entries if key not in moved])
         return answer
 
