@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import NamedTuple
 
-from maildefer import events
 from maildefer.intake.outcomes import Refusal, Stored
-from maildefer.intake.socket_transport import SocketTransport, suits
 from maildefer.intake.writer.batcher import MAX_JOBS, WriterBatcher
-from maildefer.intake.writer.protocol import FrameReader, Job, Message, WriterAnswer, pack, unpack_answers
+from maildefer.intake.writer.lines import WriterLines
+from maildefer.intake.writer.protocol import Job, Message, pack, unpack_answers
 from maildefer.intake.writer.shared_memory import Span, WriterLink
 
 Done = Callable[[list[Stored]], None]
@@ -20,38 +19,32 @@ Done = Callable[[list[Stored]], None]
 _KNOWN_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
 _SILENT = "the storage does not answer"
-_READ_BUFFER = memoryview(bytearray(64 << 10))
 _NO_BATCH = 0  # the number of a job that is sent alone, at once
 
 
-class WriterClient(asyncio.BufferedProtocol):
+class WriterClient:
     """The client of one writer. Event loop only. `closed`: the writer has ended, and this process should too."""
 
     def __init__(self, link: WriterLink, threads: int) -> None:
         self.closed = asyncio.Event()
-        self._frames = FrameReader()
         self._blocks = link.blocks
         self._loop = asyncio.get_running_loop()
+        self._lines = WriterLines(link.socket, threads, self._note_answers, self._note_writer_gone)
         # Parts of large messages are not synced, and should not wait for syncs: one thread is left to them.
         self._messages = _BatchQueue(max(1, threads - 1), link.local)
         self._parts = _BatchQueue(threads, link.local)
-        self._batches: dict[int, _BatchQueue] = {}
+        self._batches: dict[int, _SentBatch] = {}
         self._pending: dict[int, tuple[Message | None, Done]] = {}
         self._spans: dict[int, Span] = {}
         self._number = self._batch = self._draft = 0
         self._shortage = ""
         self._ask_at = 0.0
-        self._transport: asyncio.Transport
 
     @classmethod
     async def open(cls, link: WriterLink, *, threads: int) -> WriterClient:
-        """`threads`: the number of the writer's threads."""
+        """`threads`: the most threads that the writer is to have. Raises OSError."""
         client = cls(link, threads)
-        link.socket.setblocking(False)
-        if suits(client._loop):
-            SocketTransport(client._loop, link.socket, client).open()
-        else:
-            await client._loop.create_connection(lambda: client, sock=link.socket)
+        await client._lines.open()
         return client
 
     async def push(self, message: Message) -> list[Stored]:
@@ -100,9 +93,8 @@ class WriterClient(asyncio.BufferedProtocol):
     async def close(self) -> None:
         """Let the writer end. Jobs that wait are not sent; their clients have no 250."""
         for queue in (self._messages, self._parts):
-            if queue.timer is not None:
-                queue.timer.cancel()
-        self._transport.close()
+            queue.stop_timer()
+        self._lines.close()
 
     def _note_shortage(self, shortage: str) -> None:
         self._shortage = shortage
@@ -121,23 +113,24 @@ class WriterClient(asyncio.BufferedProtocol):
 
     def _send_batches(self, queue: _BatchQueue) -> None:
         """Send the batches that are due, and set a timer for the rest; parts wait for free blocks."""
-        while batch := queue.batcher.next_batch(now=self._loop.time(), most=self._max_jobs(queue)):
+        now = self._loop.time()
+        while batch := queue.batcher.next_batch(now=now, most=self._max_jobs(queue)):
             self._batch += 1
-            self._batches[self._batch] = queue
+            self._batches[self._batch] = _SentBatch(queue, len(batch), now)
             self._send(self._batch, batch)
-        if queue.timer is None and (due := queue.batcher.due) is not None and self._max_jobs(queue):
-            queue.timer = self._loop.call_at(due, self._send_due, queue)
+        if (due := queue.batcher.due) is not None and self._max_jobs(queue):
+            queue.set_timer(self._loop, due, self._send_due)
 
     def _max_jobs(self, queue: _BatchQueue) -> int:
         """How many jobs can be sent; after 0 the next answer frees a block."""
         return self._blocks.free_blocks if queue is self._parts else MAX_JOBS
 
     def _send_due(self, queue: _BatchQueue) -> None:
-        queue.timer = None
+        queue.stop_timer()
         self._send_batches(queue)
 
     def _send(self, batch: int, jobs: list[Job]) -> None:
-        self._transport.write(pack(batch, [(job, self._shared_span(job)) for job in jobs]))
+        self._lines.send(pack(batch, [(job, self._shared_span(job)) for job in jobs]))
 
     def _shared_span(self, job: Job) -> Span | None:
         """Put the message into shared memory, up to the answer; None where it is packed instead."""
@@ -146,47 +139,31 @@ class WriterClient(asyncio.BufferedProtocol):
         self._spans[job.number] = span
         return span
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return _READ_BUFFER
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Note the answers that have come."""
-        self._frames.feed(_READ_BUFFER[:nbytes])
-        try:
-            while (frame := self._frames.next_frame()) is not None:
-                self._note_answers(*unpack_answers(frame))
-        except Exception as fault:  # noqa: BLE001  # whatever a broken writer sends, no push may wait for it
-            events.emit(
-                "child.misbehaved", kind="writer", reason=f"what it said is no answer: {fault!r:.200}"
-            )
-            self._transport.abort()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._note_writer_gone()
-
     def _note_writer_gone(self) -> None:
-        """Fail all pushes: this process is about to end, and with its socket the writer."""
+        """Fail all pushes: this process is about to end, and with its sockets the writer."""
         self.closed.set()
         pending, self._pending = self._pending, {}
         for message, done in pending.values():
             self._tell(done, [] if message is None else _gone(message))
 
-    def _note_answers(self, batch: int, answers: list[WriterAnswer]) -> None:
+    def _note_answers(self, frame: bytes) -> None:
+        """Send what waits before telling the answers, so that the writer works meanwhile."""
+        batch, answers = unpack_answers(frame)
+        answered = []
         for answer in answers:
             if (span := self._spans.pop(answer.number, None)) is not None:
                 self._blocks.release_block(span)
             self._note_shortage(answer.shortage)
             if (pending := self._pending.pop(answer.number, None)) is not None:
-                self._tell(pending[1], answer.stored)
+                answered.append((pending[1], answer.stored))
         if batch != _NO_BATCH:
-            queue = self._batches.pop(batch)
-            queue.batcher.end_batch()
+            queue, jobs, sent = self._batches.pop(batch)
+            queue.batcher.end_batch(jobs, sent=sent, now=self._loop.time())
             self._send_batches(queue)
             if queue is self._messages:  # some of which may have had blocks
                 self._send_batches(self._parts)
+        for done, stored in answered:
+            self._tell(done, stored)
 
     def _tell(self, done: Done, stored: list[Stored]) -> None:
         try:
@@ -209,4 +186,25 @@ class _BatchQueue:
 
     def __init__(self, threads: int, local: bool) -> None:
         self.batcher: WriterBatcher[Job] = WriterBatcher(threads=threads, local=local)
-        self.timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set_timer(
+        self, loop: asyncio.AbstractEventLoop, due: float, call: Callable[[_BatchQueue], None]
+    ) -> None:
+        """Have a call made when it is due, or before."""
+        if self._timer is None or due < self._timer.when():
+            self.stop_timer()
+            self._timer = loop.call_at(due, call, self)
+
+    def stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _SentBatch(NamedTuple):
+    """A batch that is not answered."""
+
+    queue: _BatchQueue
+    jobs: int
+    sent: float

@@ -4,18 +4,21 @@ It is a process of its own for two reasons. A mount that hangs must not hang the
 system calls all the time take the interpreter lock from the event loop (measured: with the pushes in threads of its
 process, a `send` cost the loop 50 to 100 µs, without them 24).
 
-The threads take turns in reading: one reads a batch, and while it pushes that, with one directory sync, the next one
-reads. The front end decides how many jobs make a batch, and how many batches overlap (`batcher`).
+Each thread has a socket of its own, by which it gets one batch at a time and pushes that with one directory sync. The
+front end opens these sockets as it needs them (decision 97), and decides how many jobs make a batch, and how many
+batches overlap (`batcher`).
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -112,43 +115,36 @@ class Writer:
         self._hostname = hostname or os.uname().nodename
         self._drafts = DraftStore(self._pusher, self._envelope_block)
         self._once = OnceWriter(self._pusher, self._composes, host=this_host().label)
-        self._threads = limits.threads
         self._socket, self._blocks = end.socket, end.blocks
-        self._frames = FrameReader()
-        self._buffer = memoryview(bytearray(_READ_BYTES))  # of the thread that reads
-        self._reading = threading.Lock()
-        self._writing = threading.Lock()
 
     def run(self) -> None:
-        """Serve until the front end closes the link."""
-        threads = [threading.Thread(target=self._serve) for _ in range(self._threads)]
-        for thread in threads:
-            thread.start()
+        """Serve until the front end closes the link. OSError, RuntimeError: a thread can't be made."""
+        threads = []
+        while line := self._next_line():
+            threads.append(threading.Thread(target=self._serve, args=(line,)))
+            threads[-1].start()
         for thread in threads:
             thread.join()
         self._drafts.drop_all()
 
-    def _serve(self) -> None:
-        while (frame := self._next_frame()) is not None:
-            batch, jobs = unpack(frame, self._blocks)
-            answers = pack_answers(batch, self.answer(jobs))
-            with self._writing:
-                try:
-                    self._socket.sendall(answers)
-                except OSError:  # the front end is gone; its clients will send again
-                    return
+    def _next_line(self) -> socket.socket | None:
+        """The socket for another thread; None once the link is closed."""
+        said, descriptors, _, _ = socket.recv_fds(self._socket, 1, 1)
+        if not said:
+            return None
+        [descriptor] = descriptors
+        return socket.socket(fileno=descriptor)
 
-    def _next_frame(self) -> bytes | None:
-        with self._reading:
-            while (frame := self._frames.next_frame()) is None:
-                try:
-                    size = self._socket.recv_into(self._buffer)
-                except OSError:
-                    size = 0
-                if not size:
-                    return None
-                self._frames.feed(self._buffer[:size])
-            return frame
+    def _serve(self, line: socket.socket) -> None:
+        frames, buffer = FrameReader(), memoryview(bytearray(_READ_BYTES))
+        with line:
+            while size := _receive(line, buffer):
+                frames.feed(buffer[:size])
+                while (frame := frames.next_frame()) is not None:
+                    batch, jobs = unpack(frame, self._blocks)
+                    answers = pack_answers(batch, self.answer(jobs))
+                    with suppress(OSError):  # the front end is gone; its clients will send again
+                        line.sendall(answers)
 
     def answer(self, batch: list[Job]) -> list[WriterAnswer]:
         """Push a batch; each message with a key is durable when it returns (I1)."""
@@ -244,6 +240,14 @@ class Writer:
         for each in stored:
             if each.key:
                 self._pusher.withdraw(each.key)
+
+
+def _receive(line: socket.socket, buffer: memoryview) -> int:
+    """How many bytes have come; 0 where the front end is gone."""
+    try:
+        return line.recv_into(buffer)
+    except OSError:
+        return 0
 
 
 def _internal(fault: Exception) -> Stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import marshal
 import os
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -64,6 +66,12 @@ def served(queue: Path, play: Callable[[WriterClient], Awaitable[None]], *option
         thread.join()
         theirs.socket.close()
     return ours
+
+
+def taken_line(theirs: WriterLink) -> socket.socket:
+    """The next of the lines that the front end has opened, which no writer serves."""
+    _, [descriptor], _, _ = socket.recv_fds(theirs.socket, 1, 1)
+    return socket.socket(fileno=descriptor)
 
 
 def bodies(queue: Path) -> list[bytes]:
@@ -278,6 +286,74 @@ def test_what_comes_while_a_batch_is_written_goes_together(
     assert len(bodies(tmp_path)) == 12
 
 
+def test_a_line_is_opened_for_each_batch_that_waits_and_the_one_used_last_is_used_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_queue(str(tmp_path))  # which syncs too
+    synced, sync = threading.Event(), durable.sync_directory
+    monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
+
+    async def play(client: WriterClient) -> None:
+        first = asyncio.ensure_future(client.push(message(b"first\n")))
+        await asyncio.sleep(0)
+        assert len(client._lines._all) == 1
+        try:
+            others = [asyncio.ensure_future(client.push(message(b"%d\n" % number))) for number in range(16)]
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert len(client._lines._all) == 2
+        finally:
+            synced.set()
+        await asyncio.gather(first, *others)
+        last = client._lines._idle[-1]
+        for number in range(5):
+            await client.push(message(b"later %d\n" % number))
+            assert client._lines._idle[-1] is last
+        assert len(client._lines._all) == 2
+
+    served(tmp_path, play)
+    assert len(bodies(tmp_path)) == 22
+
+
+@pytest.mark.parametrize("refuses", ["socketpair", "send_fds"])
+def test_where_no_descriptor_is_left_for_a_line_batches_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    asked: list[str] = []
+
+    def refuse(*arguments: object) -> Any:
+        asked.append(refuses)
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async def play(client: WriterClient) -> None:
+        monkeypatch.setattr(socket, refuses, refuse)
+        stored = await asyncio.gather(*(client.push(message(b"%d\n" % number)) for number in range(100)))
+        assert all(each[0].key for each in stored)
+        assert len(client._lines._all) == 1
+        monkeypatch.undo()
+
+    served(tmp_path, play)
+    assert asked
+    assert len(bodies(tmp_path)) == 100
+
+
+def test_the_next_batch_is_sent_before_the_answers_of_the_last_are_told(tmp_path: Path) -> None:
+    """So that the writer works while replies are sent."""
+    done: list[str] = []
+
+    async def play(client: WriterClient) -> None:
+        send = client._send
+        client._send = lambda batch, jobs: done.append(f"send {len(jobs)}") or send(batch, jobs)  # type: ignore[method-assign, func-returns-value]
+        ended = asyncio.Event()
+        client.begin_push(message(b"1\n"), lambda stored: done.append("told 1"))
+        client.begin_push(message(b"2\n"), lambda stored: done.append("told 2"))
+        client.begin_push(message(b"3\n"), lambda stored: ended.set())
+        await ended.wait()
+
+    served(tmp_path, play)
+    assert done == ["send 1", "send 2", "told 1", "told 2"]
+
+
 def test_whoever_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
     ours, theirs = make_links(BLOCK_BYTES, local=True)
 
@@ -370,14 +446,20 @@ def test_each_batch_that_is_answered_makes_room_for_another_the_first_too(tmp_pa
     served(tmp_path / "queue", play)
 
 
+def frame(value: Any) -> bytes:
+    data = marshal.dumps(value)
+    return len(data).to_bytes(4) + data
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
         b"\0\0\0\1\xff",
         b"\0\0\0\0",
-        (5).to_bytes(4) + marshal.dumps(7),
-        (lambda data: len(data).to_bytes(4) + data)(marshal.dumps((99, []))),
-        (lambda data: len(data).to_bytes(4) + data)(marshal.dumps((0, [(1, "x", [])]))),
+        frame(7),
+        frame((99, [])),
+        frame((0, [(1, "x", [])])),
+        frame((0, [])) + frame((0, [])),  # two answers
     ],
 )
 def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(
@@ -388,10 +470,11 @@ def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(
 
     async def run() -> list[Stored]:
         client = await WriterClient.open(ours, threads=2)
-        pushed = asyncio.ensure_future(client.push(message(b"x")))
-        await asyncio.sleep(0)
-        theirs.socket.sendall(nonsense)
-        await client.closed.wait()
+        with taken_line(theirs) as line:
+            pushed = asyncio.ensure_future(client.push(message(b"x")))
+            await asyncio.sleep(0)
+            line.sendall(nonsense)
+            await client.closed.wait()
         try:
             return await pushed
         finally:

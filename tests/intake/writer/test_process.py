@@ -133,7 +133,21 @@ def test_a_writer_that_is_told_nonsense_ends_and_does_not_wait_on(layout: Layout
     """With it the front end, in whose place there comes another."""
     options = parse(["--socket-fd", "0", "--queue", layout.path])
     link = process.fork(layout.path, options, hostname="test")
-    with link.socket as line:
+    line, theirs = socket.socketpair()
+    with link.socket, line:
+        with theirs:
+            socket.send_fds(link.socket, [b"\0"], [theirs.fileno()])
         line.sendall(nonsense)
+        line.settimeout(30)
+        assert line.recv(1) == b""
+        link.socket.settimeout(30)
+        assert link.socket.recv(1) == b""
+
+
+@pytest.mark.lifecycle
+def test_a_writer_that_is_told_something_instead_of_being_given_a_line_ends(layout: Layout) -> None:
+    link = process.fork(layout.path, parse(["--socket-fd", "0", "--queue", layout.path]), hostname="test")
+    with link.socket as line:
+        line.sendall(b"x")
         line.settimeout(30)
         assert line.recv(1) == b""
