@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -56,12 +56,20 @@ class Pool:
     """
 
     def __init__(
-        self, queue: str | None, *, workers: int, application: Path | str = "noop", host_id: str | None = None
+        self,
+        queue: str | None,
+        *,
+        workers: int,
+        application: Path | str = "noop",
+        host_id: str | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
+        """`settings`: environment variables."""
         require("maildefer.cli.commands.supervise")
         self.queue, self.workers = queue, workers
         self._application = APPLICATIONS / application  # an absolute path stays what it is
         self._host_id = host_id
+        self._settings = dict(settings or {})
 
     def __enter__(self) -> Pool:
         self.directory = application_directory(self._application)
@@ -72,7 +80,7 @@ class Pool:
             self.process = subprocess.Popen(
                 supervise_command(self.queue, self.workers, os.path.join(self.directory, "pool.pid")),
                 cwd=self.directory,
-                env=environment(self.directory, self.queue, self._host_id),
+                env=environment(self.directory, self.queue, self._host_id) | self._settings,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -79,7 +79,7 @@ EVENTS: Final[dict[str, str]] = {
     "worker.ended": "a worker ended in good order",
     "worker.died": "a worker died",
     "worker.timed_out": "a handler exceeded its time limit; its worker was killed",
-    "worker.recycled": "a worker is replaced, for its memory, a lack of memory or descriptors, or an error of ours",
+    "worker.recycled": "a worker is replaced: for its memory, a rest, a lack of memory or descriptors, or our error",
     "child.started": "a keeper, a scout, a template, an intake process or a monitor has started",
     "child.died": "a keeper, a scout, a template, an intake process or a monitor died",
     "child.misbehaved": "a child sent an invalid message or report; it is killed and replaced",

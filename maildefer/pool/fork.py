@@ -44,6 +44,9 @@ class ChildProcess:
     retiring: bool = False  # was told to end
     killed: Killed = ""
     aborted_at: float = 0.0
+    is_shared: bool = False  # the application's memory, with the template
+    handled: int = 0  # messages, when the supervisor last looked
+    rested_since: float = 0.0  # when that last changed, or it was busy: on the boot clock
     misbehaved: bool = False  # was killed for an invalid message or slot
     output: int = -1  # the file of what its handlers print
     family: frozenset[ProcessEntry] = frozenset()  # what its handlers had started when it was killed

@@ -253,6 +253,7 @@ def test_what_is_not_said_has_the_documented_default(monkeypatch: pytest.MonkeyP
         max_bytes=67_108_864,
         messages_per_worker=10_000,
         memory_bytes_per_worker=0,
+        idle_seconds_per_worker=300,
         reload=False,
         state_path="run/queue/.maildefer/states",
     )

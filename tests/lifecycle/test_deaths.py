@@ -341,6 +341,18 @@ def test_a_worker_that_has_grown_is_replaced_after_its_message(project: Project,
     eventually(project.is_empty, "it serves")
 
 
+def test_a_worker_that_has_rested_is_replaced_and_the_pool_serves_on(project: Project, start: Start) -> None:
+    pool = start(workers=2, settings={"idle_seconds_per_worker": 0.1})
+    for _ in range(2):
+        project.push("quick")
+        event = pool.await_event("worker.recycled", 1 + len(pool.events("worker.recycled")))
+        assert event["idle_seconds"] >= 0
+        eventually(lambda pid=event["pid"]: pid not in pool.worker_pids(), "it has ended")  # type: ignore[misc]
+        eventually(lambda: len(pool.worker_pids()) == 2, "another takes its place")
+    assert project.is_empty()
+    assert pool.events("worker.died") == []
+
+
 def test_a_worker_that_was_too_big_from_the_start_handles_a_message_all_the_same(
     project: Project, start: Start
 ) -> None:

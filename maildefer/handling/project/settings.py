@@ -28,6 +28,7 @@
 | `max_bytes` | `MAILDEFER_MAX_BYTES` | 67108864 | larger entries are buried unread |
 | `messages_per_worker` | `MAILDEFER_MESSAGES_PER_WORKER` | 10000 | then it is replaced; 0: never |
 | `memory_bytes_per_worker` | `MAILDEFER_MEMORY_BYTES_PER_WORKER` | 0 | above it, it is replaced; 0: never |
+| `idle_seconds_per_worker` | `MAILDEFER_IDLE_SECONDS_PER_WORKER` | 300 | after as long without messages; 0: never |
 | `reload` | `MAILDEFER_RELOAD` | false | roll the workers when a module's file changes |
 | `preload` | `MAILDEFER_PRELOAD` | true | load the application once and fork the workers of it (docs/forks.md) |
 | `after_fork` | | `[]` | functions that each worker calls before its first message (docs/forks.md) |
@@ -126,6 +127,7 @@ class PoolSettings:
     max_bytes: int = 64 << 20
     messages_per_worker: int = 10_000
     memory_bytes_per_worker: int = 0
+    idle_seconds_per_worker: float = 300.0
     reload: bool = False
     preload: bool = True
     log_level: str = ""
@@ -216,6 +218,7 @@ _PLAIN: Final[tuple[tuple[str, type, float], ...]] = (
     ("max_bytes", int, 1),
     ("messages_per_worker", int, 0),
     ("memory_bytes_per_worker", int, 0),
+    ("idle_seconds_per_worker", float, 0),
     ("reload", bool, 0),
     ("preload", bool, 0),
     ("log_level", str, 0),

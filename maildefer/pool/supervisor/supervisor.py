@@ -218,8 +218,7 @@ class Supervisor:
         self._workers.enforce_deadlines(now)
         self._workers.flush_logs(now)
         self.drain.enforce_limit(now, self._workers, self._front_ends)
-        if limit := self._context.settings.memory_bytes_per_worker:
-            self._workers.recycle_grown(limit)
+        self._workers.recycle(self._context.settings, now)
         self._status_server.report(now)
 
     def _continue_reload(self) -> None:

@@ -35,6 +35,7 @@ class TemplateChild:
     application: TemplateApplication
     socket: socket.socket
     output: int
+    preload: bool
     began: float
     heard: float  # when it has said something, or got an order while it had none
     is_ready: bool = False
@@ -79,8 +80,9 @@ def fork_template(
         raise
     finally:
         theirs.close()
+    now = boottime()
     return TemplateChild(
-        pid=pid, application=application, socket=ours, output=output, began=(now := boottime()), heard=now
+        pid=pid, application=application, socket=ours, output=output, preload=preload, began=now, heard=now
     )
 
 

@@ -98,6 +98,7 @@ class Templates:
             return False
         if (child := self._spawner.prepare_worker(generation)) is None:
             return False
+        child.is_shared = template.preload
         ask = ForkWorker(slot=child.slot, number=child.number)
         if not template_messages.order(template.socket, ask, child.output):
             self._spawner.forget_worker(child)

@@ -164,7 +164,29 @@ class WorkerTable:
         """Whether no worker is left, nor a dead one's claims."""
         return not any(SlotView(self._board, slot).is_worker for slot in self._board.worker_slots())
 
-    def recycle_grown(self, limit_bytes: int) -> None:
+    def recycle(self, settings: PoolSettings, now: float) -> None:
+        """Replace workers that have grown over their limit, and one that has had nothing to do for long."""
+        if settings.memory_bytes_per_worker:
+            self._recycle_grown(settings.memory_bytes_per_worker)
+        if settings.idle_seconds_per_worker:
+            self._recycle_rested(settings.idle_seconds_per_worker, now)
+
+    def _recycle_rested(self, seconds: float, now: float) -> None:
+        """Replace a worker that has handled messages, and has rested for so long, by a fork that shares more memory.
+
+        One at a time, so that there is always another for a message that comes.
+        """
+        for child in self.staying():
+            slot = self._slot(child)
+            if (handled := slot.handled) != child.handled or slot.state != State.IDLE:
+                child.handled, child.rested_since = handled, now
+            elif child.is_shared and handled and now - child.rested_since > seconds:
+                rested = round(now - child.rested_since)
+                events.emit("worker.recycled", worker=child.number, pid=child.pid, idle_seconds=rested)
+                self.retire(child, "recycled")
+                return
+
+    def _recycle_grown(self, limit_bytes: int) -> None:
         """Replace workers that have grown over the limit, after the messages in hand.
 
         One that has had none yet would be replaced by one as big: then nothing would ever be handled.

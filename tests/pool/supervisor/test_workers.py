@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 
 from maildefer import events
+from maildefer.handling.project.settings import PoolSettings
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import boottime
 from maildefer.pool import status_record, worker_deaths
@@ -40,6 +42,64 @@ def a_worker_in_a_handler() -> tuple[Scoreboard, WorkerTable, ChildProcess]:
     workers.add_worker(child)
     board.words[board.slot(0) + SlotWord.HELD] = board.words[board.slot(0) + SlotWord.DEADLINE] = 1
     return board, workers, child
+
+
+@pytest.fixture
+def idle_workers(monkeypatch: pytest.MonkeyPatch) -> tuple[Scoreboard, WorkerTable, list[ChildProcess]]:
+    """Three that share their memory with a template; a signal to one is only noted as `retiring`."""
+    board = Scoreboard(3, 1)
+    workers = WorkerTable(board)
+    monkeypatch.setattr(workers, "_signal", lambda child, signum: None)
+    children = [
+        ChildProcess(pid=7 + slot, kind=ProcessKind.WORKER, slot=slot, number=1 + slot, is_shared=True)
+        for slot in range(3)
+    ]
+    for child in children:
+        workers.add_worker(child)
+        board.words[board.slot(child.slot) + SlotWord.STATE] = State.IDLE
+    return board, workers, children
+
+
+IdleWorkers = tuple[Scoreboard, WorkerTable, list[ChildProcess]]
+RESTING = PoolSettings(project="", module="", queues={}, router_defaults={}, idle_seconds_per_worker=60)
+
+
+def test_workers_that_have_rested_after_messages_are_replaced_one_at_a_time(
+    idle_workers: IdleWorkers,
+) -> None:
+    board, workers, (first, second, third) = idle_workers
+    for child in (first, second):
+        board.words[board.slot(child.slot) + SlotWord.HANDLED] = 1
+    for now in (1000.0, 1059.0, 1060.0):
+        workers.recycle(RESTING, now)
+    assert (first.retiring, second.retiring) == (False, False)
+    workers.recycle(RESTING, 1061.0)
+    assert (first.retiring, second.retiring) == (True, False)
+    workers.recycle(RESTING, 1063.0)
+    assert (second.retiring, second.killed) == (True, "recycled")
+    workers.recycle(RESTING, 5000.0)
+    assert not third.retiring, "it has handled nothing, and has nothing to give back"
+
+
+@pytest.mark.parametrize("why", ["busy", "another message", "not shared", "off"])
+def test_a_worker_is_not_replaced_for_a_rest_that_it_had_not(idle_workers: IdleWorkers, why: str) -> None:
+    board, workers, [child, *_] = idle_workers
+    base = board.slot(child.slot)
+    board.words[base + SlotWord.HANDLED] = 1
+    child.is_shared = why != "not shared"
+    settings = replace(RESTING, idle_seconds_per_worker=0) if why == "off" else RESTING
+    workers.recycle(settings, 1000.0)
+    if why == "busy":
+        board.words[base + SlotWord.STATE] = State.BUSY
+        workers.recycle(settings, 1059.0)
+        board.words[base + SlotWord.STATE] = State.IDLE
+    if why == "another message":
+        board.words[base + SlotWord.HANDLED] = 2
+        workers.recycle(settings, 1059.0)
+    workers.recycle(settings, 1061.0)
+    assert not child.retiring
+    workers.recycle(settings, 2000.0)
+    assert child.retiring == (why in ("busy", "another message"))
 
 
 @pytest.mark.parametrize(
