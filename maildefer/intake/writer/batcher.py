@@ -100,11 +100,12 @@ class WriterBatcher(Generic[J]):
         All that are to come, where they come sooner than a batch is written; else a half of them, so that the others
         come while that is written, or enough for a batch beside another.
         """
-        if self._company * self._job_seconds < self._batch_seconds:
-            return min(self._company, MAX_JOBS)
-        return _ENOUGH_JOBS if self._batches_out else min(self._company // 2, MAX_JOBS)
+        together = self._company * self._job_seconds < self._batch_seconds
+        if self._batches_out:
+            return max(_ENOUGH_JOBS, min(self._company, MAX_JOBS) if together else 0)
+        return min(self._company if together else self._company // 2, MAX_JOBS)
 
     def _note_pace(self) -> None:
-        """Note how fast those have come that wait."""
-        if self._waiting and (seconds := self._added_at - self._ended_at) > 0:
+        """Note how fast those have come that wait; not after a pause, which says nothing of several clients."""
+        if self._waiting and 0 < (seconds := self._added_at - self._ended_at) < MAX_WAIT_SECONDS:
             self._job_seconds += (seconds / len(self._waiting) - self._job_seconds) / _SMOOTHING

@@ -182,14 +182,14 @@ def test_who_has_waited_for_a_batch_to_end_waits_for_company_from_then_on() -> N
 def test_company_that_takes_its_time_comes_while_the_others_are_written() -> None:
     batcher = local()
     written(batcher, *range(8), begin=0.0, end=0.001)
-    for turn in range(30):  # each takes as long as the batch
-        add(batcher, turn, now=0.002 + 0.001 * turn)
-    assert len(batcher.next_batch(now=0.032)) == 30
-    batcher.end_batch(30, sent=0.032, now=0.033)
-    for number in range(15):
-        assert sent(batcher, now=0.033) == []
-        add(batcher, number, now=0.033)
-    assert sent(batcher, now=0.033) == [list(range(15))]
+    for turn in range(8):  # each takes a little longer than the batch
+        add(batcher, turn, now=0.0022 + 0.00112 * turn)
+    assert len(batcher.next_batch(now=0.011)) == 8
+    batcher.end_batch(8, sent=0.011, now=0.012)
+    for number in range(4):
+        assert sent(batcher, now=0.012) == []
+        add(batcher, number, now=0.012)
+    assert sent(batcher, now=0.012) == [list(range(4))]
 
 
 def test_on_a_mount_nobody_waits_for_company() -> None:
@@ -206,13 +206,16 @@ def rate(
     connections: int,
     seconds: Callable[[int, int], float],
     dialog_seconds: float = 0.0,
+    *,
+    messages: int = 3000,
+    start: float = 0.0,
 ) -> float:
     """Messages a second of so many clients, each of which sends its next one when it is told of the last.
 
     `seconds`: that a batch of so many takes when so many are under way; `dialog_seconds`: of the front end for each.
     """
     numbers = count()
-    speaks_until, done, out = 0.0, 0, 0
+    speaks_until, now, done, out = start, start, 0, 0
     events: list[
         tuple[float, int, list[int], float | None]
     ] = []  # with when the batch was sent, where one ends
@@ -223,8 +226,8 @@ def rate(
             speaks_until = max(speaks_until, now) + dialog_seconds
             heapq.heappush(events, (speaks_until, next(numbers), [client], None))
 
-    speak(list(range(connections)), 0.0)
-    while done < 3000:
+    speak(list(range(connections)), start)
+    while done < messages:
         now, _, jobs, since = heapq.heappop(events)
         if since is not None:
             batcher.end_batch(len(jobs), sent=since, now=now)
@@ -238,7 +241,7 @@ def rate(
             heapq.heappush(events, (now + seconds(len(batch), out), next(numbers), batch, now))
         if batcher.due is not None:
             heapq.heappush(events, (max(now, batcher.due), next(numbers), [], None))
-    return done / now
+    return done / (now - start)
 
 
 def test_a_disk_gets_large_batches() -> None:
@@ -252,6 +255,15 @@ def test_clients_whose_messages_come_sooner_than_a_batch_is_written_share_one(co
     """10 ms for each batch, and 0.2 for what a client says: half as many where the first goes alone each time."""
     best = connections / (0.010 + 0.0002 * connections)
     assert rate(local(32), connections, lambda jobs, beside: 0.010 * beside, 0.0002) > 0.9 * best
+
+
+def test_an_hour_without_messages_makes_no_difference() -> None:
+    batcher = local(32)
+    written(batcher, 1, begin=0.0, end=0.002)
+    best = 8 / (0.010 + 0.0002 * 8)
+    assert (
+        rate(batcher, 8, lambda jobs, beside: 0.010 * beside, 0.0002, messages=400, start=3600.0) > 0.9 * best
+    )
 
 
 @pytest.mark.parametrize("connections", [2, 4, 8])

@@ -344,6 +344,7 @@ def test_the_next_batch_is_sent_before_the_answers_of_the_last_are_told(tmp_path
     async def play(client: WriterClient) -> None:
         send = client._send
         client._send = lambda batch, jobs: done.append(f"send {len(jobs)}") or send(batch, jobs)  # type: ignore[method-assign, func-returns-value]
+        client._messages.batcher._job_seconds = 1.0  # nobody waits for the first client's next message
         ended = asyncio.Event()
         client.begin_push(message(b"1\n"), lambda stored: done.append("told 1"))
         client.begin_push(message(b"2\n"), lambda stored: done.append("told 2"))
