@@ -13,6 +13,7 @@ from maildefer.intake.socket_transport import SocketTransport, suits
 from maildefer.intake.writer.protocol import FrameReader
 
 _READ_BUFFER = memoryview(bytearray(64 << 10))
+_PAUSE_SECONDS = 1.0  # after a line that could not be had
 
 
 class WriterLines:
@@ -31,14 +32,16 @@ class WriterLines:
     ) -> None:
         """`control`: to the writer, which makes a thread for each descriptor that it is given there."""
         control.setblocking(False)
-        self.note_gone = note_gone
+        self._note_gone = note_gone
         self._control = control
         self._most = most
         self._note_answer = note_answer
         self._loop = asyncio.get_running_loop()
         self._all: list[_Line] = []
         self._idle: list[_Line] = []
+        self._coming: list[_Line] = []  # whose thread has not said that it is there
         self._frames: deque[bytes] = deque()  # that wait for a line
+        self._not_before = 0.0
         self._opening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -50,14 +53,14 @@ class WriterLines:
         self._frames.append(frame)
         if self._idle:
             self._write(self._idle.pop())
-        elif self._opening is None and len(self._all) < self._most:
+        elif self._opening is None and self._is_another_needed():
             self._opening = self._loop.create_task(self._open_more())
 
     def close(self) -> None:
         """Let the writer end. Frames that wait are not sent."""
         if self._opening is not None:
             self._opening.cancel()
-        for line in self._all:
+        for line in list(self._all):
             line.transport.close()
         self._control.close()
 
@@ -65,20 +68,39 @@ class WriterLines:
         """Note an answer, and send the next frame that waits first. Raises what is wrong with it."""
         if not line.is_asked:
             raise ValueError("nothing was asked")
-        self._use(line)
+        if line in self._coming:
+            self._coming.remove(line)
+        line.is_asked = False
+        if self._frames:
+            self._write(line)
+        else:
+            self._idle.append(line)
         self._note_answer(frame)
+
+    def note_lost(self, line: _Line) -> None:
+        """Note that a line has ended: the writer with it, unless that had no descriptor or thread left for the line."""
+        if line not in self._coming or len(self._all) == 1:
+            self._note_gone()
+            return
+        self._all.remove(line)
+        self._coming.remove(line)
+        self._not_before = self._loop.time() + _PAUSE_SECONDS
+
+    def _is_another_needed(self) -> bool:
+        """Whether a line is to be opened. Where none can be had, frames wait for those there are."""
+        is_any_left = len(self._all) < self._most and self._loop.time() >= self._not_before
+        return is_any_left and len(self._frames) > len(self._coming)
 
     def _write(self, line: _Line) -> None:
         line.is_asked = True
         line.transport.write(self._frames.popleft())
 
     async def _open_more(self) -> None:
-        """Open a line for each frame that waits. Without a descriptor for it, frames wait for the lines there are."""
         try:
-            while self._frames and len(self._all) < self._most:
+            while self._is_another_needed():
                 await self._open_line()
-        except OSError:
-            pass
+        except OSError:  # no descriptor
+            self._not_before = self._loop.time() + _PAUSE_SECONDS
         finally:
             self._opening = None
 
@@ -97,21 +119,17 @@ class WriterLines:
             ours.close()
             raise
         self._all.append(line)
-        self._use(line)
-
-    def _use(self, line: _Line) -> None:
-        line.is_asked = False
-        if self._frames:
-            self._write(line)
-        else:
-            self._idle.append(line)
+        self._coming.append(line)
 
 
 class _Line(asyncio.BufferedProtocol):
-    """The connection to one of the writer's threads. `is_asked`: it has a frame, and has not answered."""
+    """The connection to one of the writer's threads.
+
+    `is_asked`: it has a frame, and has not answered, or its thread has not said that it is there.
+    """
 
     def __init__(self, lines: WriterLines) -> None:
-        self.is_asked = False
+        self.is_asked = True
         self.transport: asyncio.Transport
         self._lines = lines
         self._frames = FrameReader()
@@ -134,4 +152,4 @@ class _Line(asyncio.BufferedProtocol):
             self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lines.note_gone()
+        self._lines.note_lost(self)

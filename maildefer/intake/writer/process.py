@@ -118,33 +118,42 @@ class Writer:
         self._socket, self._blocks = end.socket, end.blocks
 
     def run(self) -> None:
-        """Serve until the front end closes the link. OSError, RuntimeError: a thread can't be made."""
+        """Serve until the front end closes the link. Where another thread can't be had, there are as many as there are.
+
+        ValueError: the front end has said something else.
+        """
         threads = []
-        while line := self._next_line():
-            threads.append(threading.Thread(target=self._serve, args=(line,)))
-            threads[-1].start()
+        while (line := self._next_line()) is not None:
+            thread = threading.Thread(target=self._serve, args=(line,))
+            try:
+                thread.start()
+            except RuntimeError:
+                line.close()
+            else:
+                threads.append(thread)
         for thread in threads:
             thread.join()
         self._drafts.drop_all()
 
     def _next_line(self) -> socket.socket | None:
         """The socket for another thread; None once the link is closed."""
-        said, descriptors, _, _ = socket.recv_fds(self._socket, 1, 1)
-        if not said:
-            return None
-        [descriptor] = descriptors
-        return socket.socket(fileno=descriptor)
+        while True:
+            said, descriptors, flags, _ = socket.recv_fds(self._socket, 1, 1)
+            if not said:
+                return None
+            if not flags & socket.MSG_CTRUNC:  # else this process may have no more descriptors
+                [descriptor] = descriptors
+                return socket.socket(fileno=descriptor)
 
     def _serve(self, line: socket.socket) -> None:
         frames, buffer = FrameReader(), memoryview(bytearray(_READ_BYTES))
         with line:
+            _send(line, pack_answers(0, []))  # the thread is there
             while size := _receive(line, buffer):
                 frames.feed(buffer[:size])
                 while (frame := frames.next_frame()) is not None:
                     batch, jobs = unpack(frame, self._blocks)
-                    answers = pack_answers(batch, self.answer(jobs))
-                    with suppress(OSError):  # the front end is gone; its clients will send again
-                        line.sendall(answers)
+                    _send(line, pack_answers(batch, self.answer(jobs)))
 
     def answer(self, batch: list[Job]) -> list[WriterAnswer]:
         """Push a batch; each message with a key is durable when it returns (I1)."""
@@ -248,6 +257,11 @@ def _receive(line: socket.socket, buffer: memoryview) -> int:
         return line.recv_into(buffer)
     except OSError:
         return 0
+
+
+def _send(line: socket.socket, answers: bytes) -> None:
+    with suppress(OSError):  # the front end is gone; its clients will send again
+        line.sendall(answers)
 
 
 def _internal(fault: Exception) -> Stored:

@@ -326,6 +326,7 @@ def test_where_no_descriptor_is_left_for_a_line_batches_take_turns(
         raise OSError(errno.EMFILE, "too many open files")
 
     async def play(client: WriterClient) -> None:
+        await client.push(message(b"0\n"))
         monkeypatch.setattr(socket, refuses, refuse)
         stored = await asyncio.gather(*(client.push(message(b"%d\n" % number)) for number in range(100)))
         assert all(each[0].key for each in stored)
@@ -334,7 +335,42 @@ def test_where_no_descriptor_is_left_for_a_line_batches_take_turns(
 
     served(tmp_path, play)
     assert asked
-    assert len(bodies(tmp_path)) == 100
+    assert len(bodies(tmp_path)) == 101
+
+
+@pytest.mark.parametrize("lacks", ["threads", "descriptors"])
+def test_where_the_writer_has_none_left_for_a_line_batches_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    started, received = threading.Thread.start, socket.recv_fds
+    refused: list[object] = []
+
+    def start(thread: threading.Thread) -> None:
+        refused.append(thread)
+        raise RuntimeError("can't start new thread")
+
+    def recv_fds(*arguments: Any) -> Any:
+        said, descriptors, flags, address = received(*arguments)
+        for descriptor in descriptors:
+            refused.append(descriptor)
+            os.close(descriptor)
+        return said, [], flags | socket.MSG_CTRUNC, address
+
+    async def play(client: WriterClient) -> None:
+        await client.push(message(b"0\n"))
+        if lacks == "threads":
+            monkeypatch.setattr(threading.Thread, "start", start)
+        else:
+            monkeypatch.setattr(socket, "recv_fds", recv_fds)
+            await client.push(message(b"the call that waits is the real one\n"))
+        stored = await asyncio.gather(*(client.push(message(b"%d\n" % number)) for number in range(100)))
+        assert all(each[0].key for each in stored)
+        monkeypatch.setattr(threading.Thread, "start", started)
+        monkeypatch.setattr(socket, "recv_fds", received)
+
+    served(tmp_path, play)
+    assert refused
+    assert len(bodies(tmp_path)) == (101 if lacks == "threads" else 102)
 
 
 def test_the_next_batch_is_sent_before_the_answers_of_the_last_are_told(tmp_path: Path) -> None:
@@ -460,7 +496,7 @@ def frame(value: Any) -> bytes:
         frame(7),
         frame((99, [])),
         frame((0, [(1, "x", [])])),
-        frame((0, [])) + frame((0, [])),  # two answers
+        3 * frame((0, [])),  # that the thread is there, and two answers
     ],
 )
 def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(

@@ -20,7 +20,7 @@ from maildefer.intake.options import parse
 from maildefer.intake.outcomes import Refusal
 from maildefer.intake.writer import process
 from maildefer.intake.writer.process import Writer
-from maildefer.intake.writer.protocol import Job, Message, WriterAnswer
+from maildefer.intake.writer.protocol import Job, Message, WriterAnswer, pack_answers
 from maildefer.intake.writer.shared_memory import make_links
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
@@ -137,8 +137,10 @@ def test_a_writer_that_is_told_nonsense_ends_and_does_not_wait_on(layout: Layout
     with link.socket, line:
         with theirs:
             socket.send_fds(link.socket, [b"\0"], [theirs.fileno()])
-        line.sendall(nonsense)
         line.settimeout(30)
+        hello = line.recv(100)  # the thread is there
+        assert hello == pack_answers(0, [])
+        line.sendall(nonsense)
         assert line.recv(1) == b""
         link.socket.settimeout(30)
         assert link.socket.recv(1) == b""
