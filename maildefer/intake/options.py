@@ -27,9 +27,9 @@ def _setting(default: _T, text: str, *, http: bool = False, **facts: Any) -> _T:
     return field(default=default, metadata={"help": text, "http": http, "setting": True, **facts})
 
 
-def _limit(default: _T, text: str, *, http: bool = False) -> _T:
-    """A setting that stands in the table of limits."""
-    return _setting(default, text, http=http, limit=True)
+def _limit(default: _T, text: str, *, http: bool = False, least: int = 0) -> _T:
+    """A setting that stands in the table of limits, and if it is a number is no smaller than `least`."""
+    return _setting(default, text, http=http, limit=True, least=least)
 
 
 def _for_process(default: _T, text: str, parse: Callable[[str], object] = str, **facts: Any) -> _T:
@@ -46,10 +46,16 @@ class FrontEndOptions:
         "the largest entry; EHLO announces it; 552 at MAIL FROM where the client states a larger "
         "size, else after the message; at twice as much the connection is closed",
         http=True,
+        least=1,
     )
-    max_recipients: int = _limit(1000, "recipients of a message; 452 for each further one", http=True)
+    max_recipients: int = _limit(
+        1000, "recipients of a message; 452 for each further one", http=True, least=1
+    )
     max_connections: int = _limit(
-        500, "connections of all processes of a front end at a time; 421 for each further one", http=True
+        500,
+        "connections of all processes of a front end at a time; 421 for each further one",
+        http=True,
+        least=1,
     )
     max_connections_per_client: int = _limit(
         50,
@@ -109,7 +115,7 @@ class FrontEndOptions:
     )
     policy_seconds: float = _limit(10.0, "the time for an answer of the policy; then 451")
     policy_processes: int = _limit(2, "processes that run the policy, if there is one")
-    threads: int = _limit(32, "batches of messages that are stored at a time", http=True)
+    threads: int = _limit(32, "batches of messages that are stored at a time", http=True, least=1)
     drain_seconds: float = _limit(
         5.0, "the time in which transactions may be finished after `TERM`; then 421", http=True
     )
@@ -176,14 +182,27 @@ def add_arguments(parser: argparse.ArgumentParser, *, http: bool = False) -> Non
             parser.add_argument(name, action="store_true", help=facts["help"])
             continue
         parse = facts.get("parse", type(default))
+        metavar = "TEXT" if parse is str else "N"
+        if "least" in facts and parse is not str:
+            parse = _number(parse, facts["least"])
         parser.add_argument(
             name,
             *([facts["former"]] if "former" in facts else []),
             type=parse,
             default=default,
-            metavar=facts.get("metavar", "TEXT" if parse is str else "N"),
+            metavar=facts.get("metavar", metavar),
             help=facts["help"] if default in ("", None, ALONE) else f"{facts['help']} ({default})",
         )
+
+
+def _number(kind: Callable[[str], float], least: int) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not least <= (value := kind(text)) < float("inf"):
+            raise ValueError
+        return value
+
+    parse.__name__ = f"number ({least} or more)"  # as argparse tells it
+    return parse
 
 
 def parsed_options(parsed: argparse.Namespace, *, http: bool = False) -> dict[str, Any]:

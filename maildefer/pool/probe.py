@@ -55,7 +55,7 @@ class ProbeReport:
     periodic: tuple[PeriodicTask, ...] = ()
     files: tuple[str, ...]  # of the source
     reload: bool  # whether it is to be loaded anew when these change
-    front_end_fault: str = ""  # why the HTTP front end can't use its file of tokens
+    front_end_fault: str = ""  # why a front end can't use its settings, or a file that they name
 
 
 class Probe:

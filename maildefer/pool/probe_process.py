@@ -8,15 +8,19 @@ time.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from itertools import dropwhile
-from typing import Any
+from typing import Any, TypeVar
 
 from maildefer.errors import ConfigurationError
+
+T = TypeVar("T")
 
 EX_CONFIG = 78
 
@@ -81,20 +85,64 @@ def probed() -> dict[str, Any]:
         "periodic": [record_of(task) for task in application.periodic_tasks()],
         "files": application.files(),
         "reload": settings.reload or application.router.RELOAD,
-        "front_end_fault": _front_end_fault(settings.project, settings.web_config or {}),
+        "front_end_fault": _front_end_fault(settings.receiver_config, settings.web_config),
     }
 
 
-def _front_end_fault(project: str, web_config: Mapping[str, Any]) -> str:
-    """Say why the HTTP front end can't use its token file; empty where it can, or has none."""
-    from maildefer.intake.http.api_tokens import ApiTokens
+def _front_end_fault(receiver_config: Mapping[str, Any] | None, web_config: Mapping[str, Any] | None) -> str:
+    """Say why a front end can't use its settings, or the files that they name; empty where they can.
 
+    As its processes would, each of which ended, one after the other.
+    """
     try:
-        if path := web_config.get("token_file"):
-            ApiTokens(os.path.join(project, str(path)))
+        if receiver_config is not None:
+            _try_receiver(receiver_config)
+        if web_config is not None:
+            _try_web(web_config)
     except ConfigurationError as fault:
         return str(fault)
     return ""
+
+
+def _try_receiver(config: Mapping[str, Any]) -> None:
+    from maildefer.handling.policy import process
+    from maildefer.intake import options, settings
+    from maildefer.intake.access.security import AccessSecurity
+
+    settings.check_receiver_config(config)
+    settings.socket_mode(config)
+    settings.environment(config)
+    kinds = [address.partition(":")[0] for address in settings.addresses(config)]
+    sockets = [f"--socket-fd=0:{kind}" for kind in kinds if kind in list(options.SocketProtocol)]
+    command = ["--socket-fd=0", *sockets, "--queue=.", *settings.arguments(config)]
+    parsed = _parsed("receiver_config", options.parse, command)
+    AccessSecurity(parsed)
+    if parsed.policy:
+        process.load(parsed.policy)
+
+
+def _try_web(config: Mapping[str, Any]) -> None:
+    from maildefer.intake import settings
+    from maildefer.intake.http import options
+    from maildefer.intake.http.api_tokens import ApiTokens
+
+    settings.check_web_config(config)
+    tokens = str(config["token_file"])
+    command = ["--socket-fd=0", "--queue=queue=.", f"--token-file={tokens}"]
+    _parsed("web_config", options.parse, [*command, *settings.arguments(config, http=True)])
+    ApiTokens(os.path.abspath(tokens))
+
+
+def _parsed(setting: str, parse: Callable[[Sequence[str]], T], arguments: Sequence[str]) -> T:
+    """Parse a front end's command line. Raises ConfigurationError for what would end its process."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return parse(arguments)
+    except SystemExit:
+        error = said.getvalue().strip().rpartition("error: ")[2]
+        option, _, why = error.removeprefix("argument --").partition(": ")
+        raise ConfigurationError(f"{setting}: {option.replace('-', '_')}: {why}") from None
 
 
 def _set_standard_output_apart() -> int:

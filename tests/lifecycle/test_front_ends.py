@@ -18,6 +18,7 @@ from tests.lifecycle.commands import maildefer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool, stopped
 from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
+from tests.support import certificates
 
 pytestmark = pytest.mark.lifecycle
 
@@ -191,12 +192,46 @@ def test_a_front_end_that_is_to_listen_elsewhere_or_cannot_be_stays_as_it_is(
     fronted.edit("conf/settings.py", '"port": 0}', '"port": 1}')
     pool.signal(signal.SIGHUP)
     pool.await_event("intake.stale")
-    fronted.edit("conf/settings.py", '"port": 1}', '"port": 0, "max_byte": 1}')
-    pool.signal(signal.SIGHUP)
-    pool.await_event("intake.stale", 2)
     send(pool, "quick@test")
     assert len(pool.events("child.started", kind="intake")) == 1
     assert pool.stop() == 0
+
+
+UNUSABLE = [
+    ('"max_byte": 1', "max_byte means nothing"),
+    ('"max_bytes": "10M"', "max_bytes: invalid number (1 or more) value: '10M'"),
+    ('"max_connections": -1', "max_connections: invalid number (1 or more) value: '-1'"),
+    ('"tls_certificate": "conf/nope.pem"', "conf/nope.pem can't be used"),
+    ('"tls_certificate": "conf/settings.py"', "conf/settings.py can't be used"),
+    ('"auth_required": True', "auth_required needs somebody to know passwords"),
+    ('"policy": "conf.nope.accept"', "conf.nope"),
+]
+
+
+@pytest.mark.parametrize(("setting", "why"), UNUSABLE)
+def test_a_reload_with_a_setting_that_no_front_end_can_use_is_refused_and_it_takes_mail(
+    fronted: Project, start: Start, setting: str, why: str
+) -> None:
+    pool = start(intake=True)
+    fronted.edit("conf/settings.py", '"port": 0}', f'"port": 0, {setting}}}')
+    pool.signal(signal.SIGHUP)
+    assert why in pool.await_event("application.broken")["error"]
+    send(pool, "quick@test")
+    eventually(lambda: fronted.notes("end"), "it is handled")
+    assert len(pool.events("child.started", kind="intake")) == 1
+    assert not pool.events("pool.reloading")
+    assert pool.stop() == 0
+
+
+@pytest.mark.parametrize(("setting", "why"), UNUSABLE[1:4])
+def test_a_pool_with_a_setting_that_no_front_end_can_use_ends_with_78(
+    fronted: Project, start: Start, setting: str, why: str
+) -> None:
+    fronted.edit("conf/settings.py", '"port": 0}', f'"port": 0, {setting}}}')
+    pool = start(intake=True, ready=False)
+    assert pool.wait() == os.EX_CONFIG
+    assert why in pool.log()
+    assert not pool.events("child.started", kind="intake")
 
 
 def test_a_message_that_comes_by_http_is_handled_and_a_reload_tells_of_bad_tokens(
@@ -230,24 +265,32 @@ def test_a_message_that_comes_by_http_is_handled_and_a_reload_tells_of_bad_token
     assert pool.stop() == 0
 
 
-@pytest.mark.parametrize(
-    ("settings", "fact"),
-    [
-        ('web_config = {"token_file": "tokens", "port": 0}', "can be read by everybody (mode 644): chmod o="),
-        ('receiver_config = {"port": 0, "tls_certificate": "no.pem"}', "no.pem"),
-    ],
-)
-def test_a_pool_whose_front_end_has_never_come_up_for_its_settings_ends_with_78(
-    project: Project, start: Start, settings: str, fact: str
-) -> None:
+def test_a_pool_whose_tokens_everybody_may_read_ends_with_78(project: Project, start: Start) -> None:
     token = project.path / "tokens"
     token.write_text("a-token-that-is-long\n")
     token.chmod(0o644)
-    project.edit("conf/settings.py", "router_def", f"{settings}\nrouter_def")
+    project.edit(
+        "conf/settings.py", "router_def", 'web_config = {"token_file": "tokens", "port": 0}\nrouter_def'
+    )
+    pool = start(intake=True, ready=False)
+    assert pool.wait() == os.EX_CONFIG
+    assert "can be read by everybody (mode 644): chmod o=" in pool.log()
+
+
+def test_a_pool_whose_front_end_has_never_come_up_for_its_settings_ends_with_78(
+    fronted: Project, start: Start
+) -> None:
+    """Here its certificate is gone as soon as the probe has seen it."""
+    certificate = certificates.make(fronted.path)
+    config = f'"port": 0, "tls_certificate": "{certificate}", "policy": "conf.policy.accept"}}'
+    fronted.edit("conf/settings.py", '"port": 0}', config)
+    (fronted.path / "conf" / "policy.py").write_text(
+        f"import pathlib\npathlib.Path({str(certificate)!r}).unlink()\n\n\ndef accept(*asked):\n    return True\n"
+    )
     pool = start(intake=True, ready=False)
     assert pool.wait() == os.EX_CONFIG
     assert "can't be started with its settings" in pool.await_event("pool.draining")["reason"]
-    assert fact in pool.log()
+    assert certificate.name in pool.log()
 
 
 def front_ends(pool: Pool, having: str) -> list[dict[str, Any]]:

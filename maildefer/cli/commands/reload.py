@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,9 +19,6 @@ from maildefer.control.requests import Verb, file_request, read_leases
 from maildefer.errors import ConfigurationError, MaildeferError, NotRunning
 from maildefer.handling.project.finder import project
 from maildefer.host.bounded_call import bounded
-
-if TYPE_CHECKING:
-    from maildefer.handling.project.settings import PoolSettings
 
 app = Commands()
 
@@ -72,31 +69,13 @@ def _check(seconds: float) -> None:
 
     report, plan = probed(seconds), PoolOptions(project=project(), pidfile="")
     settings = plan.settings(report)
-    _check_front_ends(settings, report.front_end_fault)
+    if report.front_end_fault:
+        raise ConfigurationError(report.front_end_fault)
     _check_alerts(settings.alerts)
     served = plan.served(settings, report.routes)
     number = sum(not queue.tokens_only for queue in served)
     routes = output.count(len(report.routes), "route", "routes")
     output.line(f"settings and handlers load: {output.count(number, 'queue', 'queues')}, {routes}")
-
-
-def _check_front_ends(settings: PoolSettings, fault: str) -> None:
-    from maildefer.intake import settings as front_ends  # for this only
-
-    if (config := settings.receiver_config) is not None:
-        front_ends.check_receiver_config(config)
-        for check in (
-            front_ends.addresses,
-            front_ends.socket_mode,
-            front_ends.environment,
-            front_ends.arguments,
-        ):
-            check(config)
-    if (config := settings.web_config) is not None:
-        front_ends.check_web_config(config)
-        front_ends.arguments(config, http=True)
-    if fault:
-        raise ConfigurationError(fault)
 
 
 def _check_alerts(alerts: Mapping[str, Any] | None) -> None:

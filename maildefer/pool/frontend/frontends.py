@@ -29,7 +29,9 @@ class FrontEnds:
     """
 
     def __init__(self, context: PoolContext, plan: PoolOptions, report: ProbeReport) -> None:
-        """Raises ConfigurationError when there is no usable address, queue, user or group."""
+        """Raises ConfigurationError when there is no usable address, queue, user or group, or another setting."""
+        if plan.intake and report.front_end_fault:
+            raise ConfigurationError(report.front_end_fault)
         self._context = context
         self._plan = plan
         self._configs = front_ends_of(context.settings, context, plan)
