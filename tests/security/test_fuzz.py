@@ -58,3 +58,25 @@ def test_who_leaves_at_the_very_end_of_a_large_message_leaves_nothing_partial(
         return 0
 
     fuzz(1, cases=1, play=play)
+
+
+def test_a_client_that_sends_many_commands_at_once_lets_others_have_their_turn() -> None:
+    """A whole buffer of them took the front end a tenth of a second, in which nobody else had a reply."""
+    turns = []
+
+    async def play(fuzzer: Fuzzer, seed: int) -> int:
+        many, one = fuzzer.connect(), fuzzer.connect()
+        many[0].data_received(b"HELO a\r\n" + b"NOOP\r\n" * 90)
+        one[0].data_received(b"HELO b\r\nNOOP\r\n")
+        assert one[1].said.count(b"\r\n") == 3, "the greeting, and two replies"
+        turns.append(many[1].said.count(b"\r\n"))
+        while many[1].said.count(b"\r\n") < 92:
+            await asyncio.sleep(0)
+            turns.append(many[1].said.count(b"\r\n"))
+        for session, transport in (many, one):
+            transport.reset()
+            assert not session._replies
+        return 0
+
+    fuzz(0, cases=1, play=play)
+    assert turns == [65, 92]

@@ -28,10 +28,10 @@ Replies = Reply | tuple[Reply, ...] | None
 """One reply; with LMTP one for each recipient of a message; or None, where there is none yet."""
 Answer = Replies | Awaitable[Replies]
 
-# All connections read into this buffer, and each read is processed before the next one. Event loops would otherwise
-# allocate one for each read; uvloop's has 256 KiB.
+# Of all connections: what is read is taken out before the next read. uvloop would allocate 256 KiB for each.
 _READ_BUFFER = memoryview(bytearray(64 << 10))
 _UNREAD_BYTES = 64 << 10  # the most that is kept of input that comes while a reply is waited for
+_MOST_REPLIES = 64  # before others have their turn
 HANDSHAKE_SECONDS = 30.0
 
 
@@ -51,13 +51,11 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = LineBuffer()
         self._replies: list[Reply] = []
         self._data_reader: DataReader | None = None
-        self._waiting = False  # for a reply, and `_task` with it
+        self._waiting = False  # for a reply, and `_task` with it, or for its turn
         self._write_paused = False  # the client does not read the replies
         self._at_eof = False  # the client sends no more
         self._closing = self._read_paused = self._admitted = False
         self._timeouts = Timeouts(context.loop, context.options, self._time_out)
-
-    # What a protocol overrides and uses
 
     def greet(self) -> Reply:
         """The greeting, the first reply of all."""
@@ -126,8 +124,6 @@ class Connection(asyncio.BufferedProtocol):
         """Close the connection with 421, as the process ends."""
         self.close(replies.CLOSING)
 
-    # What the event loop calls
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if self._admitted:  # after its handshake
@@ -180,9 +176,12 @@ class Connection(asyncio.BufferedProtocol):
     # From input to replies
 
     def _process_input(self) -> None:
-        """Answer commands until a reply has to be waited for; then all replies go in one write."""
+        """Answer commands until a reply has to be waited for, or others have their turn; replies go in one write."""
         while not (self._waiting or self._write_paused or self._closing):
-            if self._data_reader is None:
+            if len(self._replies) >= _MOST_REPLIES:
+                self._waiting = True
+                self.context.loop.call_soon(self._go_on, ())
+            elif self._data_reader is None:
                 if not self._read_line():
                     break
             elif not self._unread or not self._feed(self._data_reader):
