@@ -20,6 +20,7 @@ import pytest
 from maildefer.errors import MaildeferError
 from maildefer.intake.options import parse
 from maildefer.intake.outcomes import Refusal, Stored
+from maildefer.intake.writer import batcher
 from maildefer.intake.writer import client as client_module
 from maildefer.intake.writer.client import WriterClient
 from maildefer.intake.writer.process import Writer
@@ -66,6 +67,12 @@ def served(queue: Path, play: Callable[[WriterClient], Awaitable[None]], *option
         thread.join()
         theirs.socket.close()
     return ours
+
+
+@pytest.fixture
+def batches_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr(batcher, "MAX_WAIT_SECONDS", PATIENCE_SECONDS)
 
 
 def taken_line(theirs: WriterLink) -> socket.socket:
@@ -271,6 +278,7 @@ def test_a_batch_that_hangs_holds_up_no_other(tmp_path: Path, monkeypatch: pytes
     assert len(bodies(tmp_path)) == 4
 
 
+@pytest.mark.usefixtures("batches_are_waited_for")
 def test_what_comes_while_a_batch_is_written_goes_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +294,7 @@ def test_what_comes_while_a_batch_is_written_goes_together(
     assert len(bodies(tmp_path)) == 12
 
 
+@pytest.mark.usefixtures("batches_are_waited_for")
 def test_a_line_is_opened_for_each_batch_that_waits_and_the_one_used_last_is_used_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +382,7 @@ def test_where_the_writer_has_none_left_for_a_line_batches_take_turns(
     assert len(bodies(tmp_path)) == (101 if lacks == "threads" else 102)
 
 
+@pytest.mark.usefixtures("batches_are_waited_for")
 def test_the_next_batch_is_sent_before_the_answers_of_the_last_are_told(tmp_path: Path) -> None:
     """So that the writer works while replies are sent."""
     done: list[str] = []
