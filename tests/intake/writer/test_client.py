@@ -314,6 +314,8 @@ def test_a_line_is_opened_for_each_batch_that_waits_and_the_one_used_last_is_use
         finally:
             synced.set()
         await asyncio.gather(first, *others)
+        while len(client._lines._idle) < 2:  # the second thread may come up later
+            await asyncio.sleep(0.001)
         last = client._lines._idle[-1]
         for number in range(5):
             await client.push(message(b"later %d\n" % number))
