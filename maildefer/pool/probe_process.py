@@ -16,9 +16,12 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from itertools import dropwhile
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from maildefer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from maildefer.handling.project.settings import PoolSettings
 
 T = TypeVar("T")
 
@@ -85,20 +88,21 @@ def probed() -> dict[str, Any]:
         "periodic": [record_of(task) for task in application.periodic_tasks()],
         "files": application.files(),
         "reload": settings.reload or application.router.RELOAD,
-        "front_end_fault": _front_end_fault(settings.receiver_config, settings.web_config),
+        "front_end_fault": _front_end_fault(settings),
     }
 
 
-def _front_end_fault(receiver_config: Mapping[str, Any] | None, web_config: Mapping[str, Any] | None) -> str:
+def _front_end_fault(settings: PoolSettings) -> str:
     """Say why a front end can't use its settings, or the files that they name; empty where they can.
 
     As its processes would, each of which ended, one after the other.
     """
+    os.chdir(settings.project)  # where these begin; a module may have moved
     try:
-        if receiver_config is not None:
-            _try_receiver(receiver_config)
-        if web_config is not None:
-            _try_web(web_config)
+        if settings.receiver_config is not None:
+            _try_receiver(settings.receiver_config)
+        if settings.web_config is not None:
+            _try_web(settings.web_config)
     except ConfigurationError as fault:
         return str(fault)
     return ""

@@ -75,6 +75,15 @@ def batches_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batcher, "MAX_WAIT_SECONDS", PATIENCE_SECONDS)
 
 
+@pytest.fixture
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The event for which each sync of the queue's folders waits."""
+    create_queue(str(tmp_path))  # which syncs too
+    event, sync = threading.Event(), durable.sync_directory
+    monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: event.wait(60) and sync(*path, **by))
+    return event
+
+
 def taken_line(theirs: WriterLink) -> socket.socket:
     """The next of the lines that the front end has opened, which no writer serves."""
     _, [descriptor], _, _ = socket.recv_fds(theirs.socket, 1, 1)
@@ -229,12 +238,8 @@ def test_a_block_comes_back_when_the_writer_refuses(tmp_path: Path) -> None:
 
 @pytest.mark.ttl(300)
 def test_a_part_is_answered_while_messages_are_still_being_synced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, synced: threading.Event
 ) -> None:
-    create_queue(str(tmp_path))  # which syncs too
-    synced, sync = threading.Event(), durable.sync_directory
-    monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
-
     async def play(client: WriterClient) -> None:
         messages = [asyncio.ensure_future(client.push(message(b"x\n"))) for _ in range(3)]
         try:
@@ -296,12 +301,8 @@ def test_what_comes_while_a_batch_is_written_goes_together(
 
 @pytest.mark.usefixtures("batches_are_waited_for")
 def test_a_line_is_opened_for_each_batch_that_waits_and_the_one_used_last_is_used_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, synced: threading.Event
 ) -> None:
-    create_queue(str(tmp_path))  # which syncs too
-    synced, sync = threading.Event(), durable.sync_directory
-    monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
-
     async def play(client: WriterClient) -> None:
         first = asyncio.ensure_future(client.push(message(b"first\n")))
         await asyncio.sleep(0)
